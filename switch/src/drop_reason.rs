@@ -1,0 +1,75 @@
+//! Why packets are dropped: one reason a drop, one counter a reason.
+
+/// Declares the reasons once; the enum, the table of all, the stable names and the descriptions follow from it.
+macro_rules! drop_reasons {
+    ($($variant:ident $name:literal $text:literal,)*) => {
+        /// Why the switch dropped a packet. The disposition of a frame that goes nowhere.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason { $(#[doc = $text] $variant,)* }
+
+        impl DropReason {
+            /// Every reason, in the order of the packet's way.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+            /// Number of reasons.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Stable name, in snake case, for command line and metrics.
+            pub const fn name(self) -> &'static str { match self { $(Self::$variant => $name,)* } }
+            /// One sentence for the operator.
+            pub const fn description(self) -> &'static str { match self { $(Self::$variant => $text,)* } }
+        }
+    };
+}
+
+drop_reasons! {
+    KernelRxRingFull "kernel_rx_ring_full" "A worker was too slow: its socket's receive ring was full.",
+    KernelNoFrame "kernel_no_frame" "The kernel had no frame to receive into: all of the UMEM was in use.",
+    KernelRxInvalid "kernel_rx_invalid" "The kernel could not receive the packet into a frame: larger than a frame, or multi-buffer.",
+    Truncated "truncated" "The packet ended inside a header, or was shorter than its own length field says.",
+    MalformedIp "malformed_ip" "The IP header is impossible: version, header length or header checksum is wrong.",
+    UnknownEtherType "unknown_ether_type" "Neither IPv4, IPv6 nor ARP.",
+    NotForUs "not_for_us" "The destination MAC is neither the gateway's nor a group the gateway listens to.",
+    TunnelMalformed "tunnel_malformed" "Received on the uplink, but not a VXLAN packet of this node's VNI as RFC 7348 has it.",
+    TunnelUnknownPeer "tunnel_unknown_peer" "A VXLAN packet from an address that is no known node's VTEP.",
+    TunnelBadSource "tunnel_bad_source" "A VXLAN packet whose inner source does not live behind the VTEP that sent it.",
+    TunnelChecksum "tunnel_checksum" "A VXLAN packet whose outer UDP checksum is wrong.",
+    SpoofedMac "spoofed_mac" "The source MAC is not the endpoint's own.",
+    SpoofedAddress "spoofed_address" "The source address is not one of the endpoint's own.",
+    UnknownEndpoint "unknown_endpoint" "The packet came by a port whose endpoint is gone.",
+    ArpUnanswered "arp_unanswered" "An ARP message that is not a request for the gateway.",
+    NdUnanswered "nd_unanswered" "A neighbor discovery message that is not a solicitation for the gateway.",
+    Multicast "multicast" "Multicast and broadcast are not forwarded: there is no broadcast domain.",
+    GatewayUnserved "gateway_unserved" "Addressed to the gateway itself, which answers only neighbor discovery and echo.",
+    HopLimitExceeded "hop_limit_exceeded" "TTL or hop limit ran out; the sender was told unless limits on ICMP forbade it.",
+    NoRoute "no_route" "No route to the destination.",
+    Unreachable "unreachable" "The route says unreachable.",
+    TooBig "too_big" "Larger than the next hop's MTU; the sender was told the MTU unless limits on ICMP forbade it.",
+    NoNeighbor "no_neighbor" "The underlay's next hop towards the VTEP has not been resolved.",
+    NoUplink "no_uplink" "The destination is on another node, and this switch has no uplink.",
+    NoHeadroom "no_headroom" "No room in the frame for the headers to add.",
+    NoFrame "no_frame" "No free frame to build the packet in.",
+    PortGone "port_gone" "The outgoing port was detached while the packet was on its way.",
+    HandoffFull "handoff_full" "The ring to the worker that owns the outgoing port was full.",
+    TxRingFull "tx_ring_full" "The outgoing port's transmit ring was full.",
+}
+
+#[cfg(test)]
+mod tests {
+    //! The table must stay usable as array index and as a stable interface.
+    use super::*;
+
+    #[test]
+    fn discriminants_index_the_table() {
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(index, *reason as usize);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_snake_case() {
+        let names: std::collections::BTreeSet<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
+        assert_eq!(names.len(), DropReason::COUNT);
+        assert!(names.iter().all(|n| n.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+    }
+}

@@ -1,0 +1,5 @@
+//! Ports in memory.
+/// placeholder, being built
+pub struct MemoryPort;
+/// placeholder, being built
+pub struct MemoryWire;

@@ -1,0 +1,62 @@
+//! What frames enter and leave by.
+//!
+//! The worker knows ports only by this trait, so that the same loop and the same pipeline run over AF_XDP sockets and
+//! over memory.
+
+mod memory;
+mod xsk;
+
+use std::os::fd::BorrowedFd;
+
+use arrayvec::ArrayVec;
+use heddle_xsk::{BATCH, Frame, Pool};
+
+pub use memory::{MemoryPort, MemoryWire};
+pub use xsk::XskPort;
+
+/// Frames handled together.
+pub type Batch = ArrayVec<Frame, BATCH>;
+
+/// Names a port for good: the worker that owns it, its slot there, and a serial number that is never used again, so
+/// that a frame meant for a detached port cannot leave by its successor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PortId {
+    /// Index of the owning worker.
+    pub worker: u16,
+    /// Slot in that worker's list of ports.
+    pub slot: u16,
+    /// Unique since the switch started.
+    pub serial: u32,
+}
+
+/// Where the frames that a port holds are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PortFrames {
+    /// Given to the kernel to receive into, or received and not yet read.
+    pub receiving: u32,
+    /// Given to the kernel to send and not yet completed.
+    pub sending: u32,
+}
+
+/// Something frames enter or leave by.
+pub trait Port: Send {
+    /// Moves received frames into `batch` until it is full or there are no more, and gives the port free frames from
+    /// `pool` to receive the next into.
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch);
+
+    /// Sends the frames of `batch`, in order. What is left in it could not be taken, because the port was full.
+    /// Sent frames return to `pool` once the other side is through with them.
+    fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch);
+
+    /// Takes back frames whose sending completed.
+    fn reap(&mut self, pool: &mut Pool);
+
+    /// True when a call of `receive` would find something. Asked after arming and before sleeping.
+    fn has_received(&mut self) -> bool;
+
+    /// Becomes readable when there is something to receive; `None` for ports nothing has to wait for.
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Frames the port holds.
+    fn frames(&self) -> PortFrames;
+}

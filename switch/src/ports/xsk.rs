@@ -1,0 +1,3 @@
+//! Ports over AF_XDP sockets.
+/// placeholder, being built
+pub struct XskPort;

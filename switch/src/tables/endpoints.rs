@@ -1,0 +1,29 @@
+//! The pod interfaces of this node, and the host's.
+
+use std::net::IpAddr;
+
+use super::Paged;
+use crate::ports::PortId;
+use crate::wire::Mac;
+
+/// Number of an endpoint on its node: an index into [`Endpoints`], reused only after the endpoint is gone.
+pub type EndpointNumber = u32;
+
+/// The host is an endpoint too, always this one.
+pub const HOST: EndpointNumber = 0;
+
+/// One pod interface, or the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Source addresses accepted from it. Not asked for the host, which forwards for others.
+    pub addresses: Vec<IpAddr>,
+    /// Its interface's MAC.
+    pub mac: Mac,
+    /// Where it is attached.
+    pub port: PortId,
+    /// Largest IP packet it takes, in bytes.
+    pub mtu: u16,
+}
+
+/// Endpoints by number.
+pub type Endpoints = Paged<Endpoint>;

@@ -1,0 +1,19 @@
+//! Safe AF_XDP: memory for packets, the frames it is divided into, and the sockets that move them.
+//!
+//! This crate is the only place where Heddle shares memory with the kernel, and so the only one in the dataplane with
+//! `unsafe` code. Outside of it a [`Frame`] is an ordinary value: it is moved, never aliased, and gives access to its
+//! packet as a byte slice.
+//!
+//! An [`Arena`] is the memory (a UMEM, or heap memory for tests and benchmarks), a [`Pool`] one worker's stock of free
+//! frames.
+
+mod arena;
+mod frame;
+mod pool;
+
+pub use arena::{Arena, ArenaError};
+pub use frame::Frame;
+pub use pool::Pool;
+
+/// Frames handled together at most.
+pub const BATCH: usize = 64;
