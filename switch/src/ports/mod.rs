@@ -38,6 +38,17 @@ pub struct PortFrames {
     pub sending: u32,
 }
 
+/// Packets the kernel dropped before the port could receive them, since the port was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KernelDrops {
+    /// The receive ring was full.
+    pub rx_ring_full: u64,
+    /// There was no frame to receive into.
+    pub no_frame: u64,
+    /// The packet did not fit a frame, or could not be received for another reason.
+    pub invalid: u64,
+}
+
 /// Something frames enter or leave by.
 pub trait Port: Send {
     /// Moves received frames into `batch` until it is full or there are no more, and gives the port free frames from
@@ -59,4 +70,9 @@ pub trait Port: Send {
 
     /// Frames the port holds.
     fn frames(&self) -> PortFrames;
+
+    /// What the kernel dropped so far; nothing for ports the kernel has no part in. A system call for others.
+    fn kernel_drops(&self) -> KernelDrops {
+        KernelDrops::default()
+    }
 }
