@@ -3,6 +3,7 @@
 //! `docs/architecture.md` has the map, `docs/packet-path.md` the stages in packet order.
 #![forbid(unsafe_code)]
 
+pub mod config;
 mod drop_reason;
 pub mod pipeline;
 pub mod ports;
