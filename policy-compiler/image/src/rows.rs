@@ -1,0 +1,121 @@
+//! The bitmaps: one row a port class, one column a peer class.
+
+use std::sync::Arc;
+
+use crate::{Bitmap, PeerClass};
+
+/// One row before it is laid out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// Every peer, also those whose class does not exist yet.
+    All,
+    /// These peer classes.
+    Classes(Bitmap),
+}
+
+/// `allow[port class][peer class]`, laid out in one allocation.
+///
+/// Rows store the columns from `64 * start` to `64 * (start + width)` only; in front of them each row has a word that
+/// stands for all columns outside: zero, or all ones for [`Row::All`]. So a row whose peers live in one namespace is a word or two,
+/// and a new peer class changes only the rows that allow it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows {
+    words: Arc<[u64]>,
+    start: u32,
+    width: u32,
+}
+
+impl Rows {
+    /// Lays rows out, by port class.
+    pub fn new(rows: &[Row]) -> Self {
+        let bitmaps =
+            || rows.iter().filter_map(|row| if let Row::Classes(map) = row { Some(map) } else { None });
+        let used = || bitmaps().filter(|map| !map.words().1.is_empty());
+        let start = used().map(|map| map.words().0).min().unwrap_or(0);
+        let width = used().map(Bitmap::end).max().unwrap_or(start) - start;
+        let stride = width as usize + 1;
+        let mut words = vec![0; rows.len() * stride];
+        for (row, words) in rows.iter().zip(words.chunks_exact_mut(stride)) {
+            match row {
+                Row::All => words.fill(u64::MAX),
+                Row::Classes(map) if map.is_empty() => {}
+                Row::Classes(map) => {
+                    let (first, bits) = map.words();
+                    let at = (first - start) as usize + 1;
+                    words[at..at + bits.len()].copy_from_slice(bits);
+                }
+            }
+        }
+        Self { words: words.into(), start, width }
+    }
+
+    /// Rows that came from elsewhere, if the layout is one [`Rows::new`] makes.
+    pub(crate) fn from_words(words: Vec<u64>, start: u32, width: u32) -> Option<Self> {
+        let stride = width as usize + 1;
+        let whole = words.len().is_multiple_of(stride) && start.checked_add(width).is_some();
+        let fills = words.iter().step_by(stride);
+        let plain = fills.clone().all(|fill| *fill == 0 || *fill == u64::MAX);
+        (whole && plain).then(|| Self { words: words.into(), start, width })
+    }
+
+    /// True when the row of `port_class` allows `peer`. A row that does not exist allows nothing.
+    #[inline]
+    pub fn allows(&self, port_class: u16, peer: PeerClass) -> bool {
+        let offset = (peer.0 / 64).wrapping_sub(self.start);
+        let column = if offset < self.width { offset as usize + 1 } else { 0 };
+        let at = usize::from(port_class) * (self.width as usize + 1) + column;
+        self.words.get(at).is_some_and(|word| word >> (peer.0 % 64) & 1 == 1)
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.words.len() / (self.width as usize + 1)
+    }
+
+    /// True when there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// Bytes of the bitmaps.
+    pub fn bytes(&self) -> usize {
+        self.words.len() * size_of::<u64>()
+    }
+
+    pub(crate) fn words(&self) -> &Arc<[u64]> {
+        &self.words
+    }
+
+    pub(crate) fn window(&self) -> (u32, u32) {
+        (self.start, self.width)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The layout answers what the rows say, also outside the stored columns.
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row() -> impl Strategy<Value = Row> {
+        let classes = prop::collection::vec(0u32..3000, 0..20);
+        prop_oneof![1 => Just(Row::All), 4 => classes.prop_map(|members| Row::Classes(members.into_iter().collect()))]
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_its_rows(rows in prop::collection::vec(row(), 0..6)) {
+            let laid_out = Rows::new(&rows);
+            for (port_class, row) in (0..).zip(&rows) {
+                for peer in (0..3100).chain([u32::MAX]) {
+                    let expected = match row { Row::All => true, Row::Classes(map) => map.contains(peer) };
+                    prop_assert_eq!(laid_out.allows(port_class, PeerClass(peer)), expected);
+                }
+            }
+            prop_assert!(!laid_out.allows(rows.len() as u16, PeerClass(0)));
+            let (start, width) = laid_out.window();
+            prop_assert_eq!(Rows::from_words(laid_out.words().to_vec(), start, width), Some(laid_out));
+        }
+    }
+}
