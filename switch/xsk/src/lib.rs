@@ -10,6 +10,8 @@
 mod arena;
 mod frame;
 mod pool;
+pub mod spsc;
+mod sync;
 
 pub use arena::{Arena, ArenaError};
 pub use frame::Frame;
