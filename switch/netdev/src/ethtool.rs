@@ -13,13 +13,13 @@ use crate::link::check_link_name;
 /// A feature that moves work to the device, or to whoever is behind a virtual one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offload {
-    /// L4 checksums of sent packets.
+    /// L4 checksums of sent packets. Off, UDP segmentation goes off with it (`netdev_fix_features`).
     TxChecksum,
     /// Checking L4 checksums of received packets.
     RxChecksum,
     /// Gathering a packet from pieces.
     ScatterGather,
-    /// TCP segmentation.
+    /// TCP segmentation, for IPv4, IPv6 and with ECN.
     Tso,
     /// Segmentation in software, late on the way out.
     Gso,

@@ -84,12 +84,32 @@ pub struct VxlanSpec<'a> {
 }
 
 impl Netlink {
-    /// Makes a veth pair; the ends may be in different namespaces from the start.
+    /// Makes a veth pair; the ends may be in different namespaces from the start. Nothing is left of it on an error.
     pub async fn create_veth(&self, near: VethEnd<'_>, far: VethEnd<'_>) -> Result<()> {
         let mut message = near.message()?;
-        let data = InfoData::Veth(InfoVeth::Peer(far.message()?));
-        message.attributes.push(info(InfoKind::Veth, Some(data)));
-        self.create(message, || format!("create veth pair {} and {}", near.name, far.name)).await
+        // The kernel configures the far end before it joins the two, and an end without a peer cannot come up
+        // (veth_newlink and veth_open, drivers/net/veth.c).
+        let peer = VethEnd { up: false, ..far }.message()?;
+        message.attributes.push(info(InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(peer)))));
+        self.create(message, || format!("create veth pair {} and {}", near.name, far.name)).await?;
+        if !far.up {
+            return Ok(());
+        }
+        let raised = self.raise(far).await;
+        if raised.is_err() {
+            // The first error is the one to tell; either end takes the other with it.
+            let _ = match near.netns {
+                Some(netns) => Self::open_in(netns)?.delete_link(near.name).await,
+                None => self.delete_link(near.name).await,
+            };
+        }
+        raised
+    }
+
+    async fn raise(&self, end: VethEnd<'_>) -> Result<()> {
+        let inside = end.netns.map(Self::open_in).transpose()?;
+        let netlink = inside.as_ref().unwrap_or(self);
+        netlink.set_up(&netlink.link(end.name).await?).await
     }
 
     /// Makes a bridge that forwards at once (no spanning tree, no forward delay).

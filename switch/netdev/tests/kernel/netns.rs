@@ -1,13 +1,11 @@
 //! Namespaces: work runs inside them, the caller stays where it is, names behave as `ip netns` expects.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::process::{Command, Stdio};
 
-use common::Scratch;
 use heddle_netdev::sysctl::{read_sysctl, set_ipv6_enabled, write_sysctl};
 use heddle_netdev::{Errno, Error, Netns, create_named, delete_named, list_named};
+
+use crate::scratch::Scratch;
 
 #[test]
 fn work_runs_inside_and_the_caller_stays_outside() {
@@ -22,7 +20,7 @@ fn work_runs_inside_and_the_caller_stays_outside() {
 #[test]
 fn a_panic_inside_is_an_error_outside() {
     let scratch = Scratch::new();
-    let error = scratch.netns.run(|| panic!("on purpose")).map(|()| ()).unwrap_err();
+    let error = scratch.netns.run(|| panic!("on purpose")).unwrap_err();
     assert!(matches!(&error, Error::Panicked { message, .. } if message == "on purpose"), "{error}");
 }
 

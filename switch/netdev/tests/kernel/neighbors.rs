@@ -1,13 +1,11 @@
 //! Neighbor entries: permanent ones, resolution on request, and the stream of changes.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use common::Scratch;
 use heddle_netdev::{Mac, NeighborEvent, NeighborEvents, Netlink, VethEnd};
+
+use crate::scratch::Scratch;
 
 const FAR_MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
 
