@@ -39,6 +39,13 @@ impl Traffic {
         self.packets.add(1);
         self.bytes.add(bytes as u64);
     }
+
+    /// Counts a batch of packets.
+    #[inline]
+    pub fn count_batch(&self, packets: usize, bytes: usize) {
+        self.packets.add(packets as u64);
+        self.bytes.add(bytes as u64);
+    }
 }
 
 /// Both directions of a port, as the switch sees them.
@@ -57,6 +64,8 @@ pub struct WorkerStats {
     pub ports: PortStats,
     /// Times the worker went to sleep in the kernel.
     pub sleeps: Counter,
+    /// ICMP errors sent about dropped packets. Each is a packet more than was received.
+    pub icmp_errors: Counter,
     drops: [Counter; DropReason::COUNT],
 }
 
@@ -65,6 +74,7 @@ impl Default for WorkerStats {
         Self {
             ports: PortStats::default(),
             sleeps: Counter::default(),
+            icmp_errors: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
         }
     }

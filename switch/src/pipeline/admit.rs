@@ -1,0 +1,107 @@
+//! Stage 3: is the sender who the packet says it is, and is the packet meant for a router?
+
+use std::net::IpAddr;
+
+use super::packet::{Ip, Network, Packet, is_group, is_reserved};
+use super::scene::{Scene, Sender};
+use crate::DropReason;
+use crate::tables::{Endpoint, HOST, NextHop, VtepNumber};
+use crate::wire::Mac;
+use crate::wire::arp::Arp;
+
+/// Refuses packets with a source that is not the sender's, or with addresses that nobody has.
+#[inline]
+pub(super) fn admit(scene: &Scene<'_>, sender: Sender<'_>, packet: &Packet) -> Result<(), DropReason> {
+    match (sender, &packet.network) {
+        (Sender::Endpoint(number, endpoint), network) => {
+            to_router(scene, packet.destination_mac)?;
+            match network {
+                // The host forwards for others: neither MAC nor address need be its own.
+                Network::Ip(ip) if number == HOST => foreign_source(ip),
+                Network::Arp(_) if number == HOST => Ok(()),
+                _ if packet.source_mac != endpoint.mac => Err(DropReason::SpoofedMac),
+                Network::Ip(ip) => own_source(scene, endpoint, ip),
+                Network::Arp(arp) => own_arp(endpoint, arp),
+            }?;
+        }
+        (Sender::Vtep(peer), Network::Ip(ip)) => {
+            foreign_source(ip)?;
+            behind_vtep(scene, peer, ip.source)?;
+        }
+        (Sender::Vtep(_), Network::Arp(_)) | (Sender::Switch, _) => {}
+    }
+    match &packet.network {
+        Network::Ip(ip) if is_reserved(ip.destination) => Err(DropReason::Martian),
+        _ => Ok(()),
+    }
+}
+
+/// The switch is a router: what is not addressed to it on layer 2 is somebody else's.
+#[inline]
+fn to_router(scene: &Scene<'_>, destination: Mac) -> Result<(), DropReason> {
+    let ours = destination == scene.node().gateway_mac || destination.is_multicast();
+    if ours { Ok(()) } else { Err(DropReason::NotForUs) }
+}
+
+#[inline]
+fn own_source(scene: &Scene<'_>, endpoint: &Endpoint, ip: &Ip) -> Result<(), DropReason> {
+    if endpoint.addresses.contains(&ip.source) || is_link_talk(scene, ip) {
+        return Ok(());
+    }
+    Err(DropReason::SpoofedAddress)
+}
+
+/// True for what an interface sends before it has an address, and from its IPv6 link-local one: to the gateway or to a
+/// group. `answer` lets none of it go further, and what it answers goes back to the same port, so nobody can be fooled.
+fn is_link_talk(scene: &Scene<'_>, ip: &Ip) -> bool {
+    if ip.source.is_unspecified() {
+        return is_group(ip.destination);
+    }
+    let link_local = matches!(ip.source, IpAddr::V6(source) if source.is_unicast_link_local());
+    link_local && (is_group(ip.destination) || scene.is_gateway(ip.destination))
+}
+
+/// The message speaks for its sender, or for nobody: a probe (RFC 5227).
+fn own_arp(endpoint: &Endpoint, arp: &Arp) -> Result<(), DropReason> {
+    if arp.sender_mac != endpoint.mac {
+        return Err(DropReason::SpoofedMac);
+    }
+    let own = arp.sender.is_unspecified() || endpoint.addresses.contains(&IpAddr::V4(arp.sender));
+    if own { Ok(()) } else { Err(DropReason::SpoofedAddress) }
+}
+
+/// Of a source that is not compared with a list: that it can be one.
+#[inline]
+fn foreign_source(ip: &Ip) -> Result<(), DropReason> {
+    let speaks_for_nobody = ip.source.is_unspecified() && is_group(ip.destination);
+    if (is_reserved(ip.source) && !speaks_for_nobody) || is_group(ip.source) {
+        return Err(DropReason::Martian);
+    }
+    Ok(())
+}
+
+/// An inner source must be routed to the VTEP that the packet came from, so that a node speaks only for its own pods
+/// and for itself. Sources out in the world, which the default route leads to by way of the host, may come by any node.
+#[inline]
+fn behind_vtep(scene: &Scene<'_>, peer: VtepNumber, source: IpAddr) -> Result<(), DropReason> {
+    match scene.tables.fib.lookup(source) {
+        Some(NextHop::Vtep(vtep)) if vtep == peer => Ok(()),
+        Some(NextHop::Endpoint(HOST)) if !is_this_node(scene, source) => Ok(()),
+        _ => Err(DropReason::TunnelBadSource),
+    }
+}
+
+/// The node's own addresses are routed to the host as well, and nobody else may use them.
+fn is_this_node(scene: &Scene<'_>, address: IpAddr) -> bool {
+    let node = scene.node();
+    let uplink = node.uplink.as_ref();
+    let own = match address {
+        IpAddr::V4(address) => {
+            address == node.icmp_source_v4 || uplink.and_then(|uplink| uplink.address_v4) == Some(address)
+        }
+        IpAddr::V6(address) => {
+            address == node.icmp_source_v6 || uplink.and_then(|uplink| uplink.address_v6) == Some(address)
+        }
+    };
+    own || scene.is_gateway(address)
+}

@@ -1,0 +1,27 @@
+//! Stage 8: the headers of the next link, and the port.
+
+use heddle_xsk::Frame;
+
+use super::encap::encap;
+use super::packet::Ip;
+use super::refusal::Disposition;
+use super::route::Next;
+use super::scene::Scene;
+use crate::DropReason;
+use crate::wire::ethernet;
+
+/// Makes the packet ready to leave.
+#[inline]
+pub(super) fn emit(scene: &Scene<'_>, frame: &mut Frame, ip: &Ip, next: &Next<'_>) -> Disposition {
+    match next {
+        Next::Endpoint(endpoint) => {
+            let header = frame.bytes_mut().first_chunk_mut().ok_or(DropReason::Truncated)?;
+            ethernet::rewrite(header, endpoint.mac, scene.node().gateway_mac);
+            Ok(endpoint.port)
+        }
+        Next::Tunnel(tunnel) => {
+            encap(scene, frame, ip, tunnel)?;
+            Ok(tunnel.port)
+        }
+    }
+}

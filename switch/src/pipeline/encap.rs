@@ -1,0 +1,102 @@
+//! Stage 8 for packets to another node: into the tunnel (RFC 7348).
+
+use heddle_xsk::Frame;
+
+use super::decap::ECN;
+use super::packet::Ip;
+use super::route::{Outer, Tunnel};
+use super::scene::Scene;
+use crate::DropReason;
+use crate::wire::checksum::Sum;
+use crate::wire::ethernet::{self, ether_type};
+use crate::wire::{ipv4, ipv6, protocol, udp, vxlan};
+
+/// Hops that an outer packet may take: what the hosts of today send with.
+const HOP_LIMIT: u8 = 64;
+
+/// First of the dynamic ports (RFC 6335); RFC 7348 (section 5) wants the flow's hash spread over them.
+const FIRST_DYNAMIC_PORT: u16 = 49152;
+
+/// Bytes by which an outer IP packet is longer than the inner one.
+#[inline]
+pub(super) fn overhead(outer: Outer) -> u16 {
+    let ip = match outer {
+        Outer::V4(..) => ipv4::HEADER,
+        Outer::V6(..) => ipv6::HEADER,
+    };
+    (ip + udp::HEADER + vxlan::HEADER + ethernet::HEADER) as u16
+}
+
+/// Puts the tunnel's headers in front of the packet.
+///
+/// Of the traffic class only ECN goes outside (RFC 6040, section 4.1): a pod's DSCP claims nothing on the underlay. The
+/// outer UDP checksum is left out over IPv4, as RFC 7348 advises; the inner packet has its own.
+#[inline]
+pub(super) fn encap(
+    scene: &Scene<'_>,
+    frame: &mut Frame,
+    ip: &Ip,
+    tunnel: &Tunnel,
+) -> Result<(), DropReason> {
+    let source_port = FIRST_DYNAMIC_PORT | (ip.flow_hash(frame.bytes()) as u16 & !FIRST_DYNAMIC_PORT);
+    let inner_len = frame.len();
+    let added = usize::from(overhead(tunnel.outer));
+    // The inner packet keeps its Ethernet header, so as many bytes are new as the outer IP packet is longer.
+    let bytes = frame.prepend(added).ok_or(DropReason::NoHeadroom)?;
+    let (header, rest) = bytes.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
+    let payload_len = udp::HEADER + vxlan::HEADER + inner_len;
+    let traffic_class = ip.traffic_class & ECN;
+    match tunnel.outer {
+        Outer::V4(source, destination) => {
+            ethernet::write(header, tunnel.neighbor, tunnel.nic, ether_type::IPV4);
+            let (header, datagram) = rest.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
+            ipv4::Header {
+                source,
+                destination,
+                protocol: protocol::UDP,
+                ttl: HOP_LIMIT,
+                traffic_class,
+                payload_len,
+            }
+            .write(header);
+            write_datagram(scene, tunnel, datagram, source_port, inner_len)?;
+        }
+        Outer::V6(source, destination) => {
+            ethernet::write(header, tunnel.neighbor, tunnel.nic, ether_type::IPV6);
+            let (header, datagram) = rest.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
+            ipv6::Header {
+                source,
+                destination,
+                protocol: protocol::UDP,
+                hop_limit: HOP_LIMIT,
+                traffic_class,
+                payload_len,
+            }
+            .write(header);
+            write_datagram(scene, tunnel, datagram, source_port, inner_len)?;
+            let sum =
+                Sum::pseudo_header(source.into(), destination.into(), protocol::UDP, payload_len as u32);
+            let checksum = sum.with(datagram).finish();
+            udp::set_checksum(datagram.first_chunk_mut().ok_or(DropReason::NoHeadroom)?, checksum);
+        }
+    }
+    Ok(())
+}
+
+/// UDP and VXLAN headers, and the inner MACs.
+#[inline]
+fn write_datagram(
+    scene: &Scene<'_>,
+    tunnel: &Tunnel,
+    datagram: &mut [u8],
+    source_port: u16,
+    inner_len: usize,
+) -> Result<(), DropReason> {
+    let (header, rest) = datagram.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
+    udp::write(header, source_port, scene.node().vxlan_port, vxlan::HEADER + inner_len);
+    let (header, rest) = rest.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
+    vxlan::write(header, scene.node().vni);
+    let header = rest.first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
+    ethernet::rewrite(header, tunnel.peer, tunnel.own);
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! VXLAN (RFC 7348).
+
+use super::{Defect, field, put};
+
+/// Bytes of a header.
+pub const HEADER: usize = 8;
+
+/// The I flag: the VNI is valid. It must be set; all other bits are reserved and ignored (section 5).
+const VNI_VALID: u8 = 0x08;
+
+/// A view of what a UDP datagram to the VXLAN port carries.
+#[derive(Debug, Clone, Copy)]
+pub struct Vxlan<'a> {
+    header: &'a [u8; HEADER],
+    /// The inner Ethernet frame.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Vxlan<'a> {
+    /// Needs a whole header with a valid VNI.
+    #[inline]
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Defect> {
+        let (header, payload) = bytes.split_first_chunk::<HEADER>().ok_or(Defect::Truncated)?;
+        if header[0] & VNI_VALID == 0 {
+            return Err(Defect::Malformed);
+        }
+        Ok(Self { header, payload })
+    }
+
+    /// The overlay the inner frame belongs to.
+    #[inline]
+    pub fn vni(&self) -> u32 {
+        u32::from_be_bytes(field::<4, 4, HEADER>(self.header)) >> 8
+    }
+}
+
+/// Fills a header. `vni` has 24 bits.
+#[inline]
+pub fn write(header: &mut [u8; HEADER], vni: u32) {
+    *header = [VNI_VALID, 0, 0, 0, 0, 0, 0, 0];
+    put::<4, 4, HEADER>(header, (vni << 8).to_be_bytes());
+}
