@@ -1,3 +1,76 @@
 //! Ports over AF_XDP sockets.
-/// placeholder, being built
-pub struct XskPort;
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use heddle_xsk::{Pool, Socket, SocketFaults};
+
+use super::{Batch, KernelDrops, Port, PortFrames};
+
+/// A port whose other side is an interface of the kernel: a pod's veth, the host's, or the uplink.
+#[derive(Debug)]
+pub struct XskPort {
+    socket: Socket,
+}
+
+impl XskPort {
+    /// A port over `socket`.
+    pub fn new(socket: Socket) -> Self {
+        Self { socket }
+    }
+
+    /// The socket, as the steering programs take it.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// How many frames the kernel is to have for receiving.
+    pub fn set_receive_frames(&mut self, frames: u32) {
+        self.socket.set_receive_frames(frames);
+    }
+
+    /// What should not happen and was counted when it did.
+    pub fn faults(&self) -> SocketFaults {
+        self.socket.faults()
+    }
+}
+
+impl Port for XskPort {
+    #[inline]
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch) {
+        self.socket.receive(pool, batch);
+    }
+
+    #[inline]
+    fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) {
+        self.socket.transmit(pool, batch);
+    }
+
+    #[inline]
+    fn reap(&mut self, pool: &mut Pool) {
+        self.socket.reap(pool);
+    }
+
+    #[inline]
+    fn has_received(&mut self) -> bool {
+        self.socket.has_received()
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn frames(&self) -> PortFrames {
+        let frames = self.socket.frames();
+        PortFrames { receiving: frames.receiving, sending: frames.sending }
+    }
+
+    fn kernel_drops(&self) -> KernelDrops {
+        // Asking an open socket cannot fail; if it did, the counters' owner would see them stand still, not jump.
+        let Ok(statistics) = self.socket.statistics() else { return KernelDrops::default() };
+        KernelDrops {
+            rx_ring_full: statistics.rx_ring_full,
+            no_frame: statistics.rx_no_frame,
+            invalid: statistics.rx_dropped + statistics.rx_invalid,
+        }
+    }
+}

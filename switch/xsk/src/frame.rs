@@ -123,6 +123,50 @@ impl Frame {
         true
     }
 
+    /// Makes the packet start at `start`, moving its bytes there. False, and nothing changed, when it would not fit.
+    #[inline]
+    pub(crate) fn move_to(&mut self, start: u16) -> bool {
+        if self.start == start {
+            return true;
+        }
+        if self.len() + usize::from(start) > usize::from(self.capacity) {
+            return false;
+        }
+        // SAFETY: both ranges lie inside the chunk (start + len <= capacity for the old start always, for the new one
+        // checked above), which is initialised, allocated and exclusively ours (`Frame::new`). They may overlap.
+        unsafe {
+            let chunk = self.chunk.as_ptr();
+            std::ptr::copy(chunk.add(self.headroom()), chunk.add(usize::from(start)), self.len());
+        }
+        self.start = start;
+        true
+    }
+
+    /// Says where in the chunk a packet is. False, and nothing changed, when it would not fit.
+    #[inline]
+    pub(crate) fn set_packet(&mut self, start: u16, len: usize) -> bool {
+        if len + usize::from(start) > usize::from(self.capacity) {
+            return false;
+        }
+        self.start = start;
+        self.len = len as u16;
+        true
+    }
+
+    /// Gives the frame up. Only its number is left, by which its arena can make it again.
+    #[inline]
+    pub(crate) fn into_index(self) -> u32 {
+        let index = self.index;
+        std::mem::forget(self);
+        index
+    }
+
+    /// Where the chunk begins.
+    #[inline]
+    pub(crate) fn chunk(&self) -> NonNull<u8> {
+        self.chunk
+    }
+
     /// Empties the frame and sets the place where the next packet starts.
     pub(crate) fn reset(&mut self, start: u16) {
         debug_assert!(start <= self.capacity);
@@ -137,3 +181,6 @@ impl Drop for Frame {
         debug_assert!(std::thread::panicking(), "frame {} leaked: give it to a pool or a socket", self.index);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -5,17 +5,27 @@
 //! packet as a byte slice.
 //!
 //! An [`Arena`] is the memory (a UMEM, or heap memory for tests and benchmarks), a [`Pool`] one worker's stock of free
-//! frames.
+//! frames, a [`Socket`] what exchanges them with the kernel. [`spsc`] carries them between workers.
 
 mod arena;
+mod bind;
+mod error;
 mod frame;
+mod lent;
+mod options;
 mod pool;
+mod quarantine;
+mod socket;
 pub mod spsc;
 mod sync;
+mod umem;
 
-pub use arena::{Arena, ArenaError};
+pub use arena::Arena;
+pub use error::{ArenaError, SocketError};
 pub use frame::Frame;
+pub use options::{Options, Statistics};
 pub use pool::Pool;
+pub use socket::{Socket, SocketFaults, SocketFrames};
 
 /// Frames handled together at most.
 pub const BATCH: usize = 64;

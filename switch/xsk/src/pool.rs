@@ -42,7 +42,7 @@ impl Pool {
         if let Some(frame) = self.free.pop() {
             return Some(frame);
         }
-        self.free.extend(std::iter::from_fn(|| self.arena.take()).take(BATCH));
+        self.arena.take(BATCH, &mut self.free);
         self.free.pop()
     }
 

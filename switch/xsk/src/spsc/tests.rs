@@ -82,7 +82,7 @@ fn dropping_the_queue_drops_what_is_in_it_once() {
 
 #[test]
 fn two_threads_lose_nothing() {
-    const ITEMS: u64 = 100_000;
+    const ITEMS: u64 = 20_000;
     for capacity in [1, 3, 64] {
         let (mut producer, mut consumer) = ring(capacity);
         let pushing = thread::spawn(move || {
