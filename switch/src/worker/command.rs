@@ -1,0 +1,65 @@
+//! What the control thread asks of a worker. Commands are carried out between two rounds, so they see no frame on its way.
+
+use std::sync::Arc;
+
+use crossbeam::channel::Sender;
+
+use crate::pipeline::Ingress;
+use crate::ports::{Port, PortFrames, PortId};
+use crate::stats::PortStats;
+
+/// Where an answer goes.
+pub(super) struct Answer<T>(Sender<T>);
+
+impl<T> Answer<T> {
+    pub(super) fn new(sender: Sender<T>) -> Self {
+        Self(sender)
+    }
+
+    /// Answers. A control thread that does not wait any more is not the worker's concern.
+    pub(super) fn answer(self, value: T) {
+        let _ = self.0.send(value);
+    }
+}
+
+/// A request.
+pub(super) enum Command {
+    /// Own this port from now on.
+    Attach(Attach),
+    /// Give up a port.
+    Detach(Detach),
+    /// Say where the frames are.
+    Report(Answer<Report>),
+    /// End.
+    Stop,
+}
+
+pub(super) struct Attach {
+    pub(super) id: PortId,
+    pub(super) ingress: Ingress,
+    pub(super) port: Box<dyn Port>,
+    pub(super) stats: Arc<PortStats>,
+    /// What the kernel says to watching it.
+    pub(super) done: Answer<Result<(), rustix::io::Errno>>,
+}
+
+pub(super) struct Detach {
+    pub(super) id: PortId,
+    /// The port, to be closed outside of the worker: closing a socket takes the kernel milliseconds.
+    pub(super) done: Answer<Option<Box<dyn Port>>>,
+}
+
+/// Where a worker's frames are, between two rounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Ports the worker owns.
+    pub ports: usize,
+    /// Of them, those it polls at the moment.
+    pub polled: usize,
+    /// Frames in its pool.
+    pub free: usize,
+    /// Frames its ports hold.
+    pub held: PortFrames,
+    /// Frames that wait in the rings to it.
+    pub handoff: usize,
+}

@@ -1,0 +1,183 @@
+//! One round of a worker: frames come in, go through the pipeline, and leave.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use heddle_xsk::{BATCH, Pool};
+
+use super::command::{Attach, Detach, Report};
+use super::handoff::Handoff;
+use super::port_list::PortList;
+use super::slot::Slot;
+use crate::DropReason;
+use crate::pipeline::{Outbox, Pipeline};
+use crate::ports::{Batch, KernelDrops};
+use crate::stats::WorkerStats;
+use crate::tables::Tables;
+
+/// Ports that are received from before what they brought is sent: bounds how long a frame waits for the ports polled
+/// after its own.
+const PORTS_A_FLUSH: usize = 16;
+
+/// How often the kernel's own drop counters are read, and how long a worker sleeps at most.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long a worker sleeps at most when it owns ports that cannot wake it.
+const UNWATCHED_TICK: Duration = Duration::from_millis(1);
+
+/// What a worker moves frames with.
+pub(super) struct Forwarder {
+    worker: u16,
+    stats: Arc<WorkerStats>,
+    pipeline: Pipeline,
+    pool: Pool,
+    ports: PortList,
+    handoff: Handoff,
+    batch: Batch,
+    outbox: Outbox,
+    next_tick: Instant,
+}
+
+impl Forwarder {
+    pub(super) fn new(
+        worker: u16,
+        stats: Arc<WorkerStats>,
+        pool: Pool,
+        handoff: Handoff,
+        bell: BorrowedFd<'_>,
+    ) -> rustix::io::Result<Self> {
+        Ok(Self {
+            worker,
+            pipeline: Pipeline::new(worker, Arc::clone(&stats)),
+            stats,
+            pool,
+            ports: PortList::new(bell)?,
+            handoff,
+            batch: Batch::new(),
+            outbox: Outbox::new(),
+            next_tick: Instant::now(),
+        })
+    }
+
+    /// Receives from every polled port and from the other workers, and sends what came of it. Returns the number of
+    /// frames that were moved.
+    pub(super) fn round(&mut self, now: Instant, tables: &Tables) -> usize {
+        let mut moved = 0;
+        self.ports.look_around(now);
+        // Sending may add ports to the list; they are polled in the next round.
+        let polled = self.ports.polled();
+        for first in (0..polled).step_by(PORTS_A_FLUSH) {
+            for place in first..polled.min(first + PORTS_A_FLUSH) {
+                moved += self.receive(place, now, tables);
+            }
+            self.flush();
+        }
+        moved += self.take_over(now);
+        self.ports.retire_silent(now);
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.ports.count_kernel_drops(&self.stats);
+        }
+        moved
+    }
+
+    /// Takes one batch from a port through the pipeline.
+    fn receive(&mut self, place: usize, now: Instant, tables: &Tables) -> usize {
+        let Some(slot) = self.ports.polled_mut(place) else { return 0 };
+        slot.receive(&mut self.pool, &mut self.batch, &self.stats);
+        let received = self.batch.len();
+        if received > 0 {
+            slot.last_used = now;
+            let ingress = slot.ingress;
+            self.pipeline.run(now, tables, ingress, &mut self.pool, &mut self.batch, &mut self.outbox);
+            self.dispatch(now);
+        }
+        received
+    }
+
+    /// Brings the frames of the outbox to their ports, or to the workers that own them.
+    fn dispatch(&mut self, now: Instant) {
+        let Self { worker, stats, pool, ports, handoff, outbox, .. } = self;
+        for (port, frame) in outbox.drain(..) {
+            if port.worker == *worker {
+                ports.enqueue(port, frame, now, pool, stats);
+            } else if let Err(frame) = handoff.push(port, frame) {
+                stats.count_drops(DropReason::HandoffFull, 1);
+                pool.put(frame);
+            }
+        }
+    }
+
+    /// Sends what other workers handed over, at most a batch from each.
+    fn take_over(&mut self, now: Instant) -> usize {
+        let mut taken = 0;
+        for sender in 0..self.handoff.senders() {
+            for _ in 0..BATCH {
+                let Some((port, frame)) = self.handoff.pop(sender) else { break };
+                self.ports.enqueue(port, frame, now, &mut self.pool, &self.stats);
+                taken += 1;
+            }
+        }
+        if taken > 0 {
+            self.flush();
+        }
+        taken
+    }
+
+    fn flush(&mut self) {
+        self.ports.flush(&mut self.pool, &self.stats);
+        self.handoff.announce();
+    }
+
+    /// True when there is something to do that nobody will ring for.
+    pub(super) fn has_work(&mut self) -> bool {
+        self.handoff.waiting() > 0 || self.ports.has_received()
+    }
+
+    /// Sleeps until a port has something, the bell rings, or the next tick is due. True when the bell rang.
+    pub(super) fn wait(&mut self) -> bool {
+        let longest = if self.ports.has_unwatched() { UNWATCHED_TICK } else { TICK };
+        self.ports.wait(Instant::now(), longest)
+    }
+
+    pub(super) fn attach(&mut self, attach: Attach) {
+        let Attach { id, ingress, port, stats, done } = attach;
+        let counted = KernelDrops::default();
+        let (last_used, outgoing) = (Instant::now(), Batch::new());
+        let slot = Slot { id, ingress, port, stats, outgoing, counted, last_used, polled: false };
+        done.answer(self.ports.insert(slot));
+    }
+
+    pub(super) fn detach(&mut self, detach: Detach) {
+        let slot = self.ports.remove(detach.id, &mut self.pool, &self.stats);
+        detach.done.answer(slot.map(|slot| slot.port));
+    }
+
+    pub(super) fn report(&self) -> Report {
+        Report {
+            ports: self.ports.len(),
+            polled: self.ports.polled(),
+            free: self.pool.len(),
+            held: self.ports.frames(),
+            handoff: self.handoff.waiting(),
+        }
+    }
+
+    /// Closes all ports. Nothing goes to other workers after this.
+    pub(super) fn stop_sending(&mut self) {
+        for id in self.ports.ids() {
+            drop(self.ports.remove(id, &mut self.pool, &self.stats));
+        }
+    }
+
+    /// Takes home what other workers had sent before they stopped.
+    pub(super) fn put_away(&mut self) {
+        for sender in 0..self.handoff.senders() {
+            while let Some((_, frame)) = self.handoff.pop(sender) {
+                self.stats.count_drops(DropReason::PortGone, 1);
+                self.pool.put(frame);
+            }
+        }
+    }
+}
