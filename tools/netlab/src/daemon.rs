@@ -1,0 +1,151 @@
+//! A node's switch: its files, its start, and waiting until it answers.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use heddle_netdev::Netns;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::control::Control;
+use crate::names::Name;
+use crate::namespace::Namespace;
+use crate::observer::Observer;
+use crate::process::Process;
+use crate::spec::{LabSpec, Underlay, VNI, VXLAN_PORT, cluster_cidrs, pod_cidrs};
+
+/// How long a switch may take until it answers.
+const START: Duration = Duration::from_secs(15);
+/// Lines of its log that are shown when it does not.
+const LOG_LINES: usize = 8;
+/// The node's interface on the wire.
+pub(crate) const UPLINK: &str = "eth0";
+
+/// The files of a node, all in one directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    pub(crate) config: PathBuf,
+    pub(crate) socket: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) bpffs: PathBuf,
+    pub(crate) state: PathBuf,
+}
+
+impl Files {
+    pub(crate) fn of(lab_dir: &Path, node: Name) -> Self {
+        let dir = lab_dir.join(node.to_string());
+        Self {
+            config: dir.join("switch.toml"),
+            socket: dir.join("switch.sock"),
+            log: dir.join("switch.log"),
+            bpffs: dir.join("bpf"),
+            state: dir.join("lib"),
+        }
+    }
+
+    /// Makes the directories and mounts a BPF file system of the node's own.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        for dir in [&self.bpffs, &self.state] {
+            std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        let flags =
+            nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV | nix::mount::MsFlags::MS_NOEXEC;
+        nix::mount::mount(Some("bpf"), &self.bpffs, Some("bpf"), flags, None::<&str>)
+            .with_context(|| format!("cannot mount a BPF file system on {}", self.bpffs.display()))
+    }
+}
+
+/// Writes the configuration and starts the switch of node `number`, in a session of its own, so that it lives on when
+/// the terminal is gone.
+pub(crate) fn start(binary: &Path, spec: &LabSpec, number: u8, files: &Files) -> Result<Process> {
+    let node = Name::Node(number);
+    let configuration = toml::to_string(&Configuration::new(spec, number, files))?;
+    std::fs::write(&files.config, configuration)?;
+    let log = File::create(&files.log)?;
+    // Not a process group's leader, being a fresh child, setsid(1) makes the session and becomes the switch: same pid.
+    let mut command = Command::new("setsid");
+    command.arg(binary).arg("--config").arg(&files.config);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let child = Netns::open(Namespace::of(node).path())?.spawn(&mut command)?;
+    Process::of_pid(child.id())
+}
+
+/// Waits until the switch answers on its socket.
+pub(crate) fn wait_ready(process: Process, files: &Files, observer: &dyn Observer) -> Result<Control> {
+    let deadline = Instant::now() + START;
+    loop {
+        let answer = Control::connect(&files.socket).and_then(|mut control| {
+            control.describe()?;
+            Ok(control)
+        });
+        match answer {
+            Ok(control) => return Ok(control),
+            Err(_) if !process.is_alive() => {
+                bail!("heddle-switch ended at once; its log says:\n{}", tail(&files.log))
+            }
+            Err(error) if Instant::now() > deadline => {
+                return Err(error
+                    .context(format!("heddle-switch does not answer; its log says:\n{}", tail(&files.log))));
+            }
+            Err(_) => {}
+        }
+        ensure!(!observer.is_interrupted(), "interrupted");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// As `heddle-switch --config` reads it.
+#[derive(Serialize)]
+struct Configuration<'a> {
+    node: Name,
+    socket: &'a Path,
+    bpffs: &'a Path,
+    state_dir: &'a Path,
+    pod_cidrs: [IpNet; 2],
+    cluster_cidrs: [IpNet; 2],
+    uplink: Uplink,
+    workers: Workers,
+}
+
+#[derive(Serialize)]
+struct Uplink {
+    interface: &'static str,
+    vni: u32,
+    port: u16,
+    underlay: Underlay,
+}
+
+#[derive(Serialize)]
+struct Workers {
+    count: u16,
+}
+
+impl<'a> Configuration<'a> {
+    fn new(spec: &LabSpec, number: u8, files: &'a Files) -> Self {
+        Self {
+            node: Name::Node(number),
+            socket: &files.socket,
+            bpffs: &files.bpffs,
+            state_dir: &files.state,
+            pod_cidrs: pod_cidrs(number),
+            cluster_cidrs: cluster_cidrs(),
+            uplink: Uplink { interface: UPLINK, vni: VNI, port: VXLAN_PORT, underlay: spec.underlay },
+            workers: Workers { count: spec.workers },
+        }
+    }
+}
+
+/// The last lines of a file, indented.
+fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    let mut tail = String::new();
+    for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+        let _ = writeln!(tail, "  {line}");
+    }
+    if tail.is_empty() { "  (nothing)".to_owned() } else { tail.trim_end().to_owned() }
+}

@@ -1,0 +1,147 @@
+//! A namespace of the lab, and what can be done inside: run a command, run a closure, ping.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use heddle_netdev::{NETNS_DIR, Netns};
+
+use crate::names::Name;
+
+/// One of the lab's network namespaces, by name: it is opened only while something runs inside, so that nothing here
+/// keeps it alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Namespace(Name);
+
+impl Namespace {
+    /// That of the pod, node, peer or wire of this name, whether it is there or not.
+    pub fn of(name: Name) -> Self {
+        Self(name)
+    }
+
+    /// Whose it is.
+    pub fn name(&self) -> Name {
+        self.0
+    }
+
+    /// Where it can be opened.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(NETNS_DIR).join(self.0.namespace())
+    }
+
+    /// Runs a closure inside, on a thread of its own. Sockets made there stay in the namespace and can be used anywhere.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        Ok(Netns::open(self.path())?.run(work)?)
+    }
+
+    /// Runs a command inside and waits for it.
+    pub fn output(&self, command: &mut Command) -> Result<Output> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = Netns::open(self.path())?.spawn(command)?;
+        child.wait_with_output().with_context(|| format!("waiting for {command:?} in {self}"))
+    }
+
+    /// Runs a command inside that has to succeed; its output.
+    pub fn exec(&self, arguments: &[&str]) -> Result<String> {
+        let (program, arguments) = arguments.split_first().context("no command")?;
+        let mut command = Command::new(program);
+        let output = self.output(command.args(arguments))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "'{program} {}' in {self}: {}\n{text}{complaint}",
+            arguments.join(" "),
+            output.status
+        );
+        Ok(text.into_owned())
+    }
+
+    /// Sends echo requests and says how many of them were answered, and what errors came back.
+    pub fn ping(&self, to: IpAddr, ping: &Ping) -> Result<Pong> {
+        let mut command = Command::new("ping");
+        command.args([
+            "-n",
+            "-i",
+            "0.1",
+            "-W",
+            "1",
+            "-c",
+            &ping.count.to_string(),
+            "-s",
+            &ping.payload.to_string(),
+        ]);
+        if ping.dont_fragment {
+            command.args(["-M", "do"]);
+        }
+        if let Some(ttl) = ping.ttl {
+            command.args(["-t", &ttl.to_string()]);
+        }
+        let output =
+            self.output(command.arg(to.to_string())).context("ping (Debian: apt install iputils-ping)")?;
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let answered =
+            text.lines().find_map(|line| line.split_once(" received")?.0.rsplit(' ').next()?.parse().ok());
+        // A ping that could not even start has no such line.
+        let answered = answered.with_context(|| format!("ping {to} in {self}: {}", text.trim()))?;
+        Ok(Pong { sent: ping.count, answered, text: text.into_owned() })
+    }
+
+    /// Fails unless every one of three echo requests is answered.
+    pub fn must_ping(&self, to: IpAddr) -> Result<()> {
+        let pong = self.ping(to, &Ping::default())?;
+        ensure!(
+            pong.all(),
+            "{self} to {to}: {} of {} pings answered\n{}",
+            pong.answered,
+            pong.sent,
+            pong.text
+        );
+        Ok(())
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How to ping.
+#[derive(Debug, Clone, Copy)]
+pub struct Ping {
+    /// Echo requests.
+    pub count: u32,
+    /// Bytes after the ICMP header.
+    pub payload: u16,
+    /// Forbid fragmentation, by others and by the sender itself.
+    pub dont_fragment: bool,
+    /// TTL or hop limit.
+    pub ttl: Option<u8>,
+}
+
+impl Default for Ping {
+    fn default() -> Self {
+        Self { count: 3, payload: 56, dont_fragment: false, ttl: None }
+    }
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Pong {
+    /// Echo requests that were to be sent.
+    pub sent: u32,
+    /// Echo replies.
+    pub answered: u32,
+    /// All that ping said, errors from the way among it.
+    pub text: String,
+}
+
+impl Pong {
+    /// True when every request was answered.
+    pub fn all(&self) -> bool {
+        self.answered == self.sent
+    }
+}

@@ -1,0 +1,172 @@
+//! Processes that outlive whoever started them: recorded so that they are found again, and never taken for another.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
+use serde::{Deserialize, Serialize};
+
+/// How long a process may take to end after SIGTERM, before SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long the kernel may take to end a process after SIGKILL.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// A process, told from others with the same pid by the time it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// The process ID.
+    pub pid: u32,
+    /// In clock ticks since boot: `starttime` in proc(5).
+    pub started: u64,
+}
+
+/// How a process that was asked to end has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was not there any more.
+    Gone,
+    /// By SIGTERM.
+    Terminated,
+    /// By SIGKILL, because it did not heed SIGTERM in time.
+    Killed,
+}
+
+impl Process {
+    /// The process that has this pid now.
+    pub fn of_pid(pid: u32) -> Result<Self> {
+        let started = start_time(pid).with_context(|| format!("process {pid} is not there"))?;
+        Ok(Self { pid, started })
+    }
+
+    /// True while it runs. One that has ended but was not waited for does not.
+    pub fn is_alive(self) -> bool {
+        self.open().is_some_and(|fd| !ended(&fd, Duration::ZERO).unwrap_or(true))
+    }
+
+    /// Sends a signal; false when the process is gone.
+    pub fn signal(self, signal: Signal) -> Result<bool> {
+        let Some(fd) = self.open() else { return Ok(false) };
+        match pidfd_send_signal(&fd, signal) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::SRCH) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot signal process {}", self.pid)),
+        }
+    }
+
+    /// Ends it: SIGTERM, and SIGKILL when that does not help in time.
+    pub fn end(self) -> Result<Ending> {
+        let Some(fd) = self.open() else { return Ok(Ending::Gone) };
+        let mut ending = Ending::Gone;
+        for (signal, grace, how) in
+            [(Signal::TERM, GRACE, Ending::Terminated), (Signal::KILL, KILL_GRACE, Ending::Killed)]
+        {
+            match pidfd_send_signal(&fd, signal) {
+                Ok(()) => ending = how,
+                Err(rustix::io::Errno::SRCH) => break,
+                Err(error) => return Err(error).with_context(|| format!("cannot end process {}", self.pid)),
+            }
+            if ended(&fd, grace)? {
+                break;
+            }
+        }
+        if !ended(&fd, Duration::ZERO)? {
+            bail!("process {} is still there after SIGKILL", self.pid);
+        }
+        self.reap();
+        Ok(ending)
+    }
+
+    /// Waits until it is gone; false when it is still there after `timeout`.
+    pub fn wait_gone(self, timeout: Duration) -> Result<bool> {
+        let gone = match self.open() {
+            Some(fd) => ended(&fd, timeout)?,
+            None => true,
+        };
+        if gone {
+            self.reap();
+        }
+        Ok(gone)
+    }
+
+    /// When it is our own child, its entry in the process table is ours to collect.
+    fn reap(self) {
+        if let Some(pid) = self.raw_pid() {
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+    }
+
+    fn raw_pid(self) -> Option<Pid> {
+        Pid::from_raw(self.pid.try_into().ok()?)
+    }
+
+    /// The start time is checked after opening: from then on, the descriptor means this process and no other.
+    fn open(self) -> Option<OwnedFd> {
+        let fd = pidfd_open(self.raw_pid()?, PidfdFlags::empty()).ok()?;
+        (start_time(self.pid) == Some(self.started)).then_some(fd)
+    }
+}
+
+/// A pidfd becomes readable when its process ends.
+fn ended(fd: &OwnedFd, timeout: Duration) -> Result<bool> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = left.try_into().context("timeout too long")?;
+        match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&left)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for a process"),
+        }
+    }
+}
+
+fn start_time(pid: u32) -> Option<u64> {
+    // Field 22; field 2 is the name in parentheses, which may hold spaces and parentheses itself.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(22 - 3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Only the process that was recorded is ended, and it is ended for certain.
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn spawn(script: &str) -> Process {
+        let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        // The script says when it is ready, so that its traps are in place.
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 1]).unwrap();
+        Process::of_pid(child.id()).unwrap()
+    }
+
+    #[test]
+    fn ends_by_sigterm() {
+        let process = spawn("echo; exec sleep 1000");
+        assert!(process.is_alive());
+        assert_eq!(process.end().unwrap(), Ending::Terminated);
+        assert!(!process.is_alive());
+        assert_eq!(process.end().unwrap(), Ending::Gone);
+    }
+
+    #[test]
+    fn ends_by_sigkill_what_ignores_sigterm() {
+        let process = spawn("trap '' TERM; echo; while :; do sleep 1; done");
+        assert_eq!(process.end().unwrap(), Ending::Killed);
+        assert!(!process.is_alive());
+    }
+
+    #[test]
+    fn another_process_with_the_same_pid_is_left_alone() {
+        let process = spawn("echo; exec sleep 1000");
+        let earlier = Process { started: process.started - 1, ..process };
+        assert!(!earlier.is_alive());
+        assert!(!earlier.signal(Signal::KILL).unwrap());
+        assert_eq!(earlier.end().unwrap(), Ending::Gone);
+        assert!(process.is_alive());
+        process.end().unwrap();
+    }
+}

@@ -1,0 +1,132 @@
+//! What is known of a lab that is up, in `/run/heddle-lab/state.json`.
+
+use std::io::{ErrorKind, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::names::Name;
+use crate::process::Process;
+use crate::spec::LabSpec;
+
+/// Everything a lab leaves in the file system is here.
+pub const STATE_DIR: &str = "/run/heddle-lab";
+pub(crate) const LOCK_FILE: &str = "/run/heddle-lab.lock";
+
+/// The record of a lab.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// What was asked for.
+    pub spec: LabSpec,
+    /// It came up completely and was left up. While false, its maker is at work, or died.
+    pub complete: bool,
+    /// Nodes with a switch.
+    pub nodes: Vec<NodeState>,
+    /// Pods.
+    pub pods: Vec<PodState>,
+}
+
+/// A node of a lab.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeState {
+    /// Always [`Name::Node`].
+    pub name: Name,
+    /// Its network namespace, by name.
+    pub namespace: String,
+    /// On the wire.
+    pub addresses: Vec<IpAddr>,
+    /// Its pods get their addresses from these.
+    pub pod_cidrs: Vec<IpNet>,
+    /// The control socket of its switch.
+    pub socket: PathBuf,
+    /// Its switch.
+    pub switch: Process,
+}
+
+/// A pod of a lab.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PodState {
+    /// Always [`Name::Pod`].
+    pub name: Name,
+    /// Its network namespace, by name.
+    pub namespace: String,
+    /// As the plugin gave them.
+    pub addresses: Vec<IpAddr>,
+    /// Of its eth0.
+    pub mac: String,
+    /// The host's side of its interface, in the node's namespace.
+    pub host_interface: String,
+    /// Of its eth0.
+    pub mtu: u32,
+}
+
+impl State {
+    pub(crate) fn new(spec: LabSpec) -> Self {
+        Self { spec, complete: false, nodes: Vec::new(), pods: Vec::new() }
+    }
+
+    /// The record of the lab that is up; nothing when there is none.
+    pub(crate) fn load(dir: &Path) -> Result<Option<Self>> {
+        let path = file(dir);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let state = serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged: run 'heddle lab down'", path.display()))?;
+        Ok(Some(state))
+    }
+
+    /// Replaces the record at once and as a whole. No fsync: `/run` does not outlive a crash of the machine, nor does
+    /// the lab.
+    pub(crate) fn store(&self, dir: &Path) -> Result<()> {
+        let write = || -> std::io::Result<()> {
+            let next = dir.join("state.json.new");
+            let mut out = std::fs::File::create(&next)?;
+            serde_json::to_writer_pretty(&mut out, self)?;
+            out.write_all(b"\n")?;
+            std::fs::rename(&next, file(dir))
+        };
+        write().with_context(|| format!("cannot write {}", file(dir).display()))
+    }
+}
+
+fn file(dir: &Path) -> PathBuf {
+    dir.join("state.json")
+}
+
+#[cfg(test)]
+mod tests {
+    //! A record round-trips; no record and a damaged one are told apart.
+    use super::*;
+
+    #[test]
+    fn round_trips() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(State::load(dir.path()).unwrap().is_none());
+        let mut state = State::new(LabSpec::new(2, 1));
+        state.pods.push(PodState {
+            name: Name::Pod(1, 1),
+            namespace: "hd-n1p1".into(),
+            addresses: vec!["10.244.1.2".parse().unwrap(), "fd00:10:244:1::2".parse().unwrap()],
+            mac: "02:00:00:00:00:01".into(),
+            host_interface: "hd1234".into(),
+            mtu: 1450,
+        });
+        state.store(dir.path()).unwrap();
+        let loaded = State::load(dir.path()).unwrap().unwrap();
+        assert_eq!(serde_json::to_value(&loaded).unwrap(), serde_json::to_value(&state).unwrap());
+    }
+
+    #[test]
+    fn damage_is_an_error_that_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(file(dir.path()), "{\"spec\":").unwrap();
+        let error = State::load(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("heddle lab down"), "{error}");
+    }
+}

@@ -1,0 +1,212 @@
+//! Traffic that proves what arrived: streams and datagrams of pseudo-random bytes, compared with the same sequence at
+//! the far end, so that a byte lost, doubled, moved or changed is found and its place told.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::namespace::Namespace;
+
+/// No single step of a transfer may take longer.
+const STALL: Duration = Duration::from_secs(10);
+/// Bytes read or written at once.
+const BLOCK: usize = 128 * 1024;
+
+/// A pseudo-random sequence, the same for the same seed: xorshift64* (Vigna, "An experimental exploration of
+/// Marsaglia's xorshift generators, scrambled", 2016).
+struct Sequence(u64);
+
+impl Sequence {
+    fn new(seed: u64) -> Self {
+        // Zero is the generator's fixed point.
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn fill(&mut self, block: &mut [u8]) {
+        for chunk in block.chunks_mut(8) {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            let word = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes();
+            chunk.copy_from_slice(&word[..chunk.len()]);
+        }
+    }
+}
+
+/// A transfer that arrived complete and unchanged.
+#[derive(Debug, Clone, Copy)]
+pub struct Transfer {
+    /// Bytes of payload.
+    pub bytes: u64,
+    /// From the first write until the receiver had everything.
+    pub elapsed: Duration,
+}
+
+impl Transfer {
+    /// Payload bits per second, in units of 10⁹.
+    #[allow(clippy::cast_precision_loss, reason = "a figure to look at")]
+    pub fn gigabits_per_second(&self) -> f64 {
+        self.bytes as f64 * 8.0 / self.elapsed.as_secs_f64() / 1e9
+    }
+}
+
+/// Sends `bytes` by TCP from one namespace to `address` in the other, where every byte is compared.
+pub fn tcp_transfer(from: &Namespace, to: &Namespace, address: IpAddr, bytes: u64) -> Result<Transfer> {
+    let listener =
+        to.run(|| TcpListener::bind((address, 0)))?.with_context(|| format!("cannot listen on {address}"))?;
+    let target = listener.local_addr()?;
+    let stream = from
+        .run(|| TcpStream::connect_timeout(&target, STALL))?
+        .with_context(|| format!("no TCP connection from {from} to {target}"))?;
+    let seed = u64::from(target.port());
+    std::thread::scope(|scope| {
+        let far_end = scope.spawn(|| {
+            let (stream, peer) = listener.accept()?;
+            receive(stream, seed, bytes).with_context(|| format!("receiving in {to} from {peer}"))
+        });
+        let start = Instant::now();
+        let sent = send(stream, seed, bytes).with_context(|| format!("sending from {from} to {target}"));
+        let received = far_end.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))?;
+        // What the receiver found is the better story.
+        received.and(sent)?;
+        Ok(Transfer { bytes, elapsed: start.elapsed() })
+    })
+}
+
+fn send(mut stream: TcpStream, seed: u64, bytes: u64) -> Result<()> {
+    stream.set_write_timeout(Some(STALL))?;
+    stream.set_read_timeout(Some(STALL))?;
+    let mut sequence = Sequence::new(seed);
+    let mut block = vec![0; BLOCK];
+    let mut left = bytes;
+    while left > 0 {
+        let part = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
+        sequence.fill(&mut block[..part]);
+        stream.write_all(&block[..part])?;
+        left -= part as u64;
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
+    // The receiver answers once it has everything, so that the other direction is proved too.
+    let mut answer = [0; 8];
+    stream.read_exact(&mut answer).context("no confirmation")?;
+    ensure!(u64::from_be_bytes(answer) == bytes, "the confirmation names another number of bytes");
+    Ok(())
+}
+
+fn receive(mut stream: TcpStream, seed: u64, bytes: u64) -> Result<()> {
+    stream.set_read_timeout(Some(STALL))?;
+    let mut sequence = Sequence::new(seed);
+    let (mut got, mut expected) = (vec![0; BLOCK], vec![0; BLOCK]);
+    let mut offset = 0;
+    loop {
+        // Whole blocks, because the sequence is made in words.
+        let mut filled = 0;
+        while filled < BLOCK {
+            match stream.read(&mut got[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("after {} of {bytes} bytes", offset + filled as u64));
+                }
+            }
+        }
+        sequence.fill(&mut expected[..filled]);
+        if let Some(wrong) = (0..filled).find(|&i| got[i] != expected[i]) {
+            bail!("byte {} of {bytes} is wrong", offset + wrong as u64);
+        }
+        offset += filled as u64;
+        if filled < BLOCK {
+            break;
+        }
+    }
+    ensure!(offset == bytes, "the stream ended after {offset} of {bytes} bytes");
+    stream.write_all(&bytes.to_be_bytes()).context("cannot confirm")
+}
+
+/// Sends datagrams of these sizes, one after the other, from one namespace to `address` in the other, where each is sent
+/// back. All must come back unchanged, none twice.
+pub fn udp_echo(from: &Namespace, to: &Namespace, address: IpAddr, sizes: &[usize]) -> Result<()> {
+    let server =
+        to.run(|| UdpSocket::bind((address, 0)))?.with_context(|| format!("cannot bind {address}"))?;
+    server.set_read_timeout(Some(STALL))?;
+    let target = server.local_addr()?;
+    let any: IpAddr = if address.is_ipv6() { [0; 16].into() } else { [0; 4].into() };
+    let client = from.run(|| -> std::io::Result<UdpSocket> {
+        let client = UdpSocket::bind((any, 0))?;
+        client.connect(target)?;
+        client.set_read_timeout(Some(STALL))?;
+        Ok(client)
+    })??;
+    std::thread::scope(|scope| {
+        let echo = scope.spawn(|| echo(&server, sizes.len()));
+        for (number, &size) in sizes.iter().enumerate() {
+            exchange(&client, number, size)
+                .with_context(|| format!("datagram {number} of {size} bytes from {from} to {target}"))?;
+        }
+        echo.join()
+            .map_err(|_| anyhow::anyhow!("the receiver panicked"))?
+            .with_context(|| format!("echo in {to}"))
+    })
+}
+
+fn exchange(client: &UdpSocket, number: usize, size: usize) -> Result<()> {
+    let mut sent = vec![0; size];
+    Sequence::new(number as u64).fill(&mut sent);
+    client.send(&sent)?;
+    let mut got = vec![0; usize::from(u16::MAX)];
+    let length = client.recv(&mut got).context("no answer")?;
+    ensure!(got[..length] == sent, "the answer differs from what was sent");
+    Ok(())
+}
+
+fn echo(server: &UdpSocket, count: usize) -> Result<()> {
+    let mut datagram = vec![0; usize::from(u16::MAX)];
+    let mut peer: Option<SocketAddr> = None;
+    for _ in 0..count {
+        let (length, from) = server.recv_from(&mut datagram)?;
+        ensure!(peer.is_none_or(|peer| peer == from), "the sender's address changed to {from}");
+        peer = Some(from);
+        server.send_to(&datagram[..length], from)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    //! A transfer notices every kind of damage, and only damage.
+    use super::*;
+
+    fn through(damage: impl Fn(&mut Vec<u8>)) -> Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far_end, _) = listener.accept().unwrap();
+        let mut bytes = vec![0; 300_000];
+        Sequence::new(7).fill(&mut bytes);
+        let length = bytes.len() as u64;
+        damage(&mut bytes);
+        std::thread::scope(|scope| {
+            let received = scope.spawn(|| receive(far_end, 7, length));
+            sender.write_all(&bytes).unwrap();
+            sender.shutdown(std::net::Shutdown::Write).unwrap();
+            received.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn what_arrives_whole_is_accepted() {
+        through(|_| {}).unwrap();
+    }
+
+    #[test]
+    fn damage_is_found_with_its_place() {
+        let error = |damage: &dyn Fn(&mut Vec<u8>)| through(damage).unwrap_err().to_string();
+        assert_eq!(error(&|b| b[200_001] ^= 1), "byte 200001 of 300000 is wrong");
+        assert_eq!(error(&|b| b.truncate(1000)), "the stream ended after 1000 of 300000 bytes");
+        assert!(error(&|b| drop(b.remove(5))).starts_with("byte 5 of 300000 is wrong"));
+        assert!(error(&|b| b.push(0)).contains("is wrong"));
+        assert!(error(&|b| b.swap(40, 41)).starts_with("byte 40"));
+    }
+}
