@@ -1,0 +1,214 @@
+//! The `CNI_*` variables. A blank one is an unset one.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use rscni_types::types::{
+    CNI_ARGS, CNI_COMMAND, CNI_CONTAINERID, CNI_IFNAME, CNI_NETNS, Cmd, ContainerId, InterfaceName,
+};
+
+use crate::attachment::Attachment;
+use crate::error::{CniError, Result, code};
+
+/// What the runtime asks for, and about what.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The operation.
+    pub(crate) verb: Cmd,
+    /// The attachment it is about; absent for verbs about the plugin or the whole network.
+    pub(crate) attachment: Option<Attachment>,
+    /// Path of the container's network namespace.
+    pub(crate) netns: Option<PathBuf>,
+}
+
+/// A pod as Kubernetes names it; both empty when the runtime did not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PodName {
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+}
+
+/// Takes every variable through `lookup` and reports all that are missing or wrong at once.
+pub(crate) fn parse(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Request> {
+    let mut bad = Vec::new();
+    let mut get = |name: &'static str| -> Option<String> {
+        let value = lookup(name).filter(|value| !value.is_empty())?;
+        value.into_string().map_err(|_| bad.push(format!("{name} is not UTF-8"))).ok()
+    };
+    let (command, container_id, ifname) = (get(CNI_COMMAND), get(CNI_CONTAINERID), get(CNI_IFNAME));
+    let (netns, arguments) = (get(CNI_NETNS), get(CNI_ARGS));
+    let verb = match command.as_deref().map(str::parse::<Cmd>) {
+        Some(Ok(verb)) => Some(verb),
+        Some(Err(_)) => {
+            bad.push(format!("{CNI_COMMAND} is no CNI verb: '{}'", command.unwrap_or_default()));
+            None
+        }
+        None => {
+            bad.push(format!("{CNI_COMMAND} is not set (a container runtime sets it)"));
+            None
+        }
+    };
+    // The other verbs are not about one attachment: podman, for one, sends VERSION with placeholders.
+    let attachment_needed = matches!(verb, Some(Cmd::Add | Cmd::Del | Cmd::Check));
+    let netns_needed = matches!(verb, Some(Cmd::Add | Cmd::Check));
+    let mut attachment = None;
+    if attachment_needed || verb.is_none() {
+        let container_id = checked::<ContainerId>(CNI_CONTAINERID, container_id, attachment_needed, &mut bad);
+        let ifname = checked::<InterfaceName>(CNI_IFNAME, ifname, attachment_needed, &mut bad);
+        let pod = pod_name(arguments.as_deref().unwrap_or_default()).unwrap_or_else(|reason| {
+            bad.push(format!("{CNI_ARGS} {reason}"));
+            PodName::default()
+        });
+        attachment = container_id.zip(ifname).map(|(container_id, ifname)| Attachment {
+            container_id: container_id.to_string(),
+            ifname: ifname.to_string(),
+            pod,
+        });
+    }
+    if netns_needed && netns.is_none() {
+        bad.push(format!("{CNI_NETNS} is not set"));
+    }
+    match verb {
+        Some(verb) if bad.is_empty() => Ok(Request { verb, attachment, netns: netns.map(PathBuf::from) }),
+        _ => Err(CniError::new(code::ENVIRONMENT, bad.join("; "))),
+    }
+}
+
+fn checked<T>(name: &str, value: Option<String>, needed: bool, bad: &mut Vec<String>) -> Option<T>
+where
+    T: TryFrom<String, Error = rscni_types::error::Error>,
+{
+    let Some(value) = value else {
+        bad.extend(needed.then(|| format!("{name} is not set")));
+        return None;
+    };
+    T::try_from(value).map_err(|error| bad.push(format!("{name}: {}", error.details()))).ok()
+}
+
+/// Reads `KEY=VALUE;KEY=VALUE`. A key this plugin does not know is an error unless `IgnoreUnknown` is among them.
+fn pod_name(arguments: &str) -> Result<PodName, String> {
+    let mut pod = PodName::default();
+    let mut unknown = Vec::new();
+    let mut ignore = false;
+    for pair in arguments.split(';').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').ok_or_else(|| format!("has no '=' in '{pair}'"))?;
+        match key {
+            "K8S_POD_NAMESPACE" => value.clone_into(&mut pod.namespace),
+            "K8S_POD_NAME" => value.clone_into(&mut pod.name),
+            "K8S_POD_INFRA_CONTAINER_ID" | "K8S_POD_UID" => {}
+            "IgnoreUnknown" => {
+                ignore = match value.to_ascii_lowercase().as_str() {
+                    "1" | "true" => true,
+                    "0" | "false" => false,
+                    _ => return Err(format!("has IgnoreUnknown={value}: write 1 or 0")),
+                };
+            }
+            _ => unknown.push(key),
+        }
+    }
+    if ignore || unknown.is_empty() {
+        Ok(pod)
+    } else {
+        Err(format!("has unknown keys and no IgnoreUnknown=1: {}", unknown.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Every variable that is missing or wrong is named at once; verbs ask only for what they need.
+    use super::*;
+
+    fn request(variables: &[(&str, &str)]) -> Result<Request> {
+        parse(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value)))
+    }
+
+    const FULL: [(&str, &str); 4] = [
+        ("CNI_CONTAINERID", "abc"),
+        ("CNI_IFNAME", "eth0"),
+        ("CNI_NETNS", "/run/netns/x"),
+        ("CNI_PATH", "/opt"),
+    ];
+
+    fn with(extra: &[(&'static str, &'static str)]) -> Result<Request> {
+        // The first of a name counts.
+        request(&[extra, &FULL].concat())
+    }
+
+    #[test]
+    fn a_full_add_is_understood() {
+        let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=u;FOO=bar";
+        let request = with(&[("CNI_COMMAND", "ADD"), ("CNI_ARGS", args)]).unwrap();
+        let attachment = request.attachment.unwrap();
+        assert_eq!(attachment.id(), "abc/eth0");
+        assert_eq!(attachment.pod, PodName { namespace: "shop".to_owned(), name: "web-0".to_owned() });
+        assert_eq!(request.netns, Some(PathBuf::from("/run/netns/x")));
+    }
+
+    #[test]
+    fn all_bad_variables_are_named_at_once() {
+        let error =
+            request(&[("CNI_COMMAND", "ADD"), ("CNI_IFNAME", "a/b"), ("CNI_ARGS", "X=1")]).unwrap_err();
+        assert_eq!(error.code, code::ENVIRONMENT);
+        for name in ["CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS", "CNI_ARGS"] {
+            assert!(error.details.contains(name), "{name} is not in: {}", error.details);
+        }
+        let error = request(&[("CNI_COMMAND", "FROB"), ("CNI_IFNAME", "far-too-long-name")]).unwrap_err();
+        assert!(error.details.contains("CNI_COMMAND") && error.details.contains("CNI_IFNAME"), "{error}");
+    }
+
+    #[test]
+    fn blank_is_unset() {
+        for verb in ["ADD", "CHECK"] {
+            let error = with(&[("CNI_COMMAND", verb), ("CNI_NETNS", "")]).unwrap_err();
+            assert!(error.details.contains("CNI_NETNS is not set"), "{error}");
+        }
+        assert_eq!(with(&[("CNI_COMMAND", "DEL"), ("CNI_NETNS", "")]).unwrap().netns, None);
+        assert!(with(&[("CNI_COMMAND", "")]).unwrap_err().details.contains("CNI_COMMAND is not set"));
+        assert!(with(&[("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "")]).is_err());
+    }
+
+    #[test]
+    fn verbs_about_the_plugin_ask_for_nothing() {
+        for verb in ["VERSION", "GC", "STATUS"] {
+            assert!(request(&[("CNI_COMMAND", verb)]).is_ok(), "{verb}");
+        }
+        let dummies = [("CNI_COMMAND", "VERSION"), ("CNI_CONTAINERID", "!"), ("CNI_NETNS", "dummy")];
+        assert!(request(&dummies).is_ok());
+    }
+
+    #[test]
+    fn refuses_malformed_values() {
+        for (name, value) in [
+            ("CNI_CONTAINERID", "-abc"),
+            ("CNI_CONTAINERID", "a b"),
+            ("CNI_CONTAINERID", "../x"),
+            ("CNI_IFNAME", "."),
+            ("CNI_IFNAME", ".."),
+            ("CNI_IFNAME", "a:b"),
+            ("CNI_IFNAME", "a b"),
+            ("CNI_IFNAME", "sixteen-bytes-xx"),
+            ("CNI_ARGS", "no equals sign"),
+            ("CNI_ARGS", "IgnoreUnknown=maybe"),
+            ("CNI_ARGS", "IgnoreUnknown=0;FOO=bar"),
+            ("CNI_ARGS", "FOO=bar"),
+        ] {
+            let error = with(&[("CNI_COMMAND", "ADD"), (name, value)]).unwrap_err();
+            assert_eq!(error.code, code::ENVIRONMENT);
+            assert!(error.details.contains(name), "{name}={value}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_utf_8_is_named() {
+        use std::os::unix::ffi::OsStringExt;
+        let error = parse(|name| match name {
+            "CNI_COMMAND" => Some("DEL".into()),
+            "CNI_CONTAINERID" => Some(OsString::from_vec(vec![0xff])),
+            _ => None,
+        });
+        let details = error.unwrap_err().details;
+        assert!(details.contains("CNI_CONTAINERID is not UTF-8"), "{details}");
+    }
+}
