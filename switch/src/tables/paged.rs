@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-const PAGE: usize = 64;
+/// Slots of a page: as many as `Page::used` has bits.
+const PAGE: usize = u64::BITS as usize;
 
-type Page<T> = [Option<T>; PAGE];
+#[derive(Debug, Clone)]
+struct Page<T> {
+    /// Bit n is set when slot n has a value.
+    used: u64,
+    slots: [Option<T>; PAGE],
+}
 
 /// Values by number. Cloning copies one pointer a page of 64; changing a value after that copies its page.
 #[derive(Debug, Clone)]
 pub struct Paged<T> {
-    pages: Vec<Arc<Page<T>>>,
+    /// `None` for a page without values.
+    pages: Vec<Option<Arc<Page<T>>>>,
 }
 
 impl<T> Default for Paged<T> {
@@ -22,33 +29,133 @@ impl<T: Clone> Paged<T> {
     /// The value with this number.
     #[inline]
     pub fn get(&self, number: u32) -> Option<&T> {
-        self.pages.get(number as usize / PAGE)?[number as usize % PAGE].as_ref()
+        let (page, slot) = place(number);
+        self.pages.get(page)?.as_ref()?.slots[slot].as_ref()
     }
 
     /// Puts a value at `number`, in place of the one there.
     pub fn set(&mut self, number: u32, value: T) {
-        let page = number as usize / PAGE;
-        while self.pages.len() <= page {
-            self.pages.push(Arc::new(std::array::from_fn(|_| None)));
+        let (page, slot) = place(number);
+        if self.pages.len() <= page {
+            self.pages.resize(page + 1, None);
         }
-        Arc::make_mut(&mut self.pages[page])[number as usize % PAGE] = Some(value);
+        let empty = || Arc::new(Page { used: 0, slots: std::array::from_fn(|_| None) });
+        let page = Arc::make_mut(self.pages[page].get_or_insert_with(empty));
+        page.used |= 1 << slot;
+        page.slots[slot] = Some(value);
     }
 
     /// Takes the value with this number away.
     pub fn remove(&mut self, number: u32) -> Option<T> {
-        let page = self.pages.get_mut(number as usize / PAGE)?;
-        page[number as usize % PAGE].as_ref()?;
-        Arc::make_mut(page)[number as usize % PAGE].take()
+        self.get(number)?;
+        let (page, slot) = place(number);
+        let shared = self.pages.get_mut(page)?;
+        let page = Arc::make_mut(shared.as_mut()?);
+        page.used &= !(1 << slot);
+        let old = page.slots[slot].take();
+        if page.used == 0 {
+            *shared = None;
+        }
+        old
     }
 
     /// All values with their numbers, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        let slots = self.pages.iter().flat_map(|page| page.iter());
-        slots.enumerate().filter_map(|(number, slot)| Some((number as u32, slot.as_ref()?)))
+        let pages = (0..).step_by(PAGE).zip(&self.pages);
+        let pages = pages.filter_map(|(first, page)| Some((first, page.as_ref()?)));
+        let slots = pages.flat_map(|(first, page)| (first..).zip(&page.slots));
+        slots.filter_map(|(number, slot)| Some((number, slot.as_ref()?)))
     }
 
-    /// The lowest number from `from` on that is free.
+    /// The lowest number from `from` on that is free. Full pages are passed in one step.
     pub fn first_free(&self, from: u32) -> u32 {
-        (from..).find(|number| self.get(*number).is_none()).unwrap_or(u32::MAX)
+        let (first, slot) = place(from);
+        // In the first page, the slots before `from` do not count.
+        let mut passed = (1_u64 << slot) - 1;
+        for (number, page) in self.pages.iter().enumerate().skip(first) {
+            let used = passed | page.as_ref().map_or(0, |page| page.used);
+            if used != u64::MAX {
+                return (number * PAGE) as u32 + used.trailing_ones();
+            }
+            passed = 0;
+        }
+        from.max((self.pages.len() * PAGE) as u32)
+    }
+}
+
+/// Page and slot of a number.
+#[inline]
+fn place(number: u32) -> (usize, usize) {
+    (number as usize / PAGE, number as usize % PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    //! A paged table is a map by number, and its copies do not see each other's changes.
+
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn contents(table: &Paged<u16>) -> Vec<(u32, u16)> {
+        table.iter().map(|(number, value)| (number, *value)).collect()
+    }
+
+    /// Numbers around the borders of the first pages.
+    fn numbers() -> impl Strategy<Value = u32> {
+        prop_oneof![0..4_u32, 60..70_u32, 125..131_u32, 0..400_u32]
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_map(changes in prop::collection::vec((numbers(), any::<Option<u16>>()), 1..200)) {
+            let (mut table, mut model) = (Paged::default(), BTreeMap::new());
+            let mut copies = Vec::new();
+            for (number, change) in changes {
+                match change {
+                    Some(value) => {
+                        table.set(number, value);
+                        model.insert(number, value);
+                    }
+                    None => prop_assert_eq!(table.remove(number), model.remove(&number)),
+                }
+                prop_assert_eq!(table.get(number), model.get(&number));
+                let free = (number..).find(|number| !model.contains_key(number));
+                prop_assert_eq!(Some(table.first_free(number)), free);
+                copies.push((table.clone(), model.clone()));
+            }
+            for (copy, model) in copies {
+                prop_assert_eq!(contents(&copy), model.into_iter().collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_given_out_in_sequence_have_no_gap() {
+        let mut table = Paged::default();
+        for expected in 1..=1_000 {
+            let number = table.first_free(1);
+            assert_eq!(number, expected);
+            table.set(number, ());
+        }
+        table.remove(77);
+        assert_eq!((table.first_free(1), table.first_free(78)), (77, 1_001));
+    }
+
+    #[test]
+    fn unchanged_pages_are_shared_and_empty_ones_given_back() {
+        let mut table = Paged::default();
+        [1, 65, 129].into_iter().for_each(|number| table.set(number, number));
+        let copy = table.clone();
+        table.set(65, 0);
+        let shared = |page: usize| {
+            Arc::ptr_eq(table.pages[page].as_ref().unwrap(), copy.pages[page].as_ref().unwrap())
+        };
+        assert_eq!([shared(0), shared(1), shared(2)], [true, false, true]);
+        assert_eq!(table.remove(129), Some(129));
+        assert!(table.pages[2].is_none());
+        assert_eq!(copy.get(129), Some(&129));
     }
 }

@@ -35,16 +35,16 @@ impl Drop for Watched {
     }
 }
 
-/// Publishes twice while readers with these lives run, then checks that all is reclaimed. Snapshots known to be unseen are
-/// claimed on the spot.
-fn run(lives: &'static [fn(&mut Reader<Watched>)]) {
+/// Publishes `last` times while readers with these lives run, then checks that all is reclaimed. Snapshots known to be
+/// unseen are claimed on the spot.
+fn run(last: u64, lives: &'static [fn(&mut Reader<Watched>)]) {
     loom::model(move || {
         let (mut publisher, readers) = Publisher::new(Watched::new(0), lives.len());
         let mut threads = Vec::new();
         for (mut reader, life) in readers.into_iter().zip(lives) {
             threads.push(thread::spawn(move || life(&mut reader)));
         }
-        for number in 1..=2 {
+        for number in 1..=last {
             let old = Arc::clone(publisher.current());
             let generation = publisher.publish(Watched::new(number));
             assert_eq!(generation, number);
@@ -53,7 +53,7 @@ fn run(lives: &'static [fn(&mut Reader<Watched>)]) {
             }
         }
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert!(publisher.seen_by_all(2), "readers are gone");
+        assert!(publisher.seen_by_all(last), "readers are gone");
         publisher.reclaim();
         assert_eq!(publisher.retired(), 0);
     });
@@ -85,17 +85,17 @@ fn goes_to_sleep(reader: &mut Reader<Watched>) {
 
 #[test]
 fn polling_reader() {
-    run(&[polls]);
+    run(2, &[polls]);
 }
 
 #[test]
 fn reader_that_parks_and_wakes() {
-    run(&[sleeps]);
+    run(2, &[sleeps]);
 }
 
 #[test]
 fn two_readers_in_each_others_way() {
-    run(&[goes_to_sleep, goes_to_sleep]);
+    run(1, &[goes_to_sleep, goes_to_sleep]);
 }
 
 #[test]
