@@ -88,8 +88,7 @@ pub(crate) fn wait_ready(process: Process, files: &Files, observer: &dyn Observe
                 bail!("heddle-switch ended at once; its log says:\n{}", tail(&files.log))
             }
             Err(error) if Instant::now() > deadline => {
-                return Err(error
-                    .context(format!("heddle-switch does not answer; its log says:\n{}", tail(&files.log))));
+                bail!("heddle-switch does not answer: {error:#}; its log says:\n{}", tail(&files.log));
             }
             Err(_) => {}
         }

@@ -1,11 +1,11 @@
 //! Raising a lab, changing it, and taking it down.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use heddle_api as api;
-use heddle_netdev::delete_named;
+use heddle_netdev::{Netns, delete_named};
 
 use crate::cni::Plugin;
 use crate::control::Control;
@@ -23,7 +23,6 @@ use crate::{binaries, parallel, teardown, wire};
 #[derive(Debug)]
 pub struct Lab {
     state: Mutex<State>,
-    plugin: PathBuf,
     /// Present while the lab is ours to take down.
     ownership: Option<Lock>,
 }
@@ -55,13 +54,13 @@ impl Lab {
             "a lab needs root, for network namespaces, BPF and AF_XDP"
         );
         let switch = binaries::find("heddle-switch")?;
-        let plugin = binaries::find("heddle-cni")?;
+        binaries::find("heddle-cni")?;
         let lock = Lock::take(Path::new(LOCK_FILE), WhenTaken::Fail)?;
         if let Some(trace) = teardown::find_trace()? {
             bail!("a lab is up, or was not taken down ({trace} is there): run 'heddle lab down'");
         }
         let state = Mutex::new(State::new(spec.clone()));
-        let lab = Self { state, plugin, ownership: Some(lock) };
+        let lab = Self { state, ownership: Some(lock) };
         lab.build(&switch, observer)?;
         lab.update(|state| state.complete = true)?;
         Ok(lab)
@@ -69,9 +68,7 @@ impl Lab {
 
     /// The lab that somebody has raised. Dropping the result leaves it up.
     pub fn open() -> Result<Self> {
-        let state = State::load(Path::new(STATE_DIR))?.context("no lab is up: run 'heddle lab up'")?;
-        ensure!(state.complete, "the lab did not come up completely: run 'heddle lab down'");
-        Ok(Self { state: Mutex::new(state), plugin: binaries::find("heddle-cni")?, ownership: None })
+        Ok(Self { state: Mutex::new(State::current()?), ownership: None })
     }
 
     /// Leaves the lab up.
@@ -93,22 +90,14 @@ impl Lab {
 
     /// The pod of this name.
     pub fn pod(&self, name: &str) -> Result<Pod> {
-        let name: Name = name.parse()?;
-        let state = self.lock_state();
-        let pod = state.pods.iter().find(|pod| pod.name == name);
-        let pod =
-            pod.with_context(|| format!("the lab has no pod {name}; 'heddle lab status' lists them"))?;
-        Ok(Pod { state: pod.clone(), namespace: Namespace::of(name) })
+        let state = self.lock_state().pod(name.parse()?)?.clone();
+        Ok(Pod { namespace: Namespace::of(state.name), state })
     }
 
     /// The node of this name.
     pub fn node(&self, name: &str) -> Result<Node> {
-        let name: Name = name.parse()?;
-        let state = self.lock_state();
-        let node = state.nodes.iter().find(|node| node.name == name);
-        let node =
-            node.with_context(|| format!("the lab has no node {name}; 'heddle lab status' lists them"))?;
-        Ok(Node { state: node.clone(), namespace: Namespace::of(name) })
+        let state = self.lock_state().node(name.parse()?)?.clone();
+        Ok(Node { namespace: Namespace::of(state.name), state })
     }
 
     /// The namespace of the wire, where the world's addresses are.
@@ -263,8 +252,8 @@ impl Lab {
     fn plugin(&self, pod: Name) -> Result<Plugin> {
         let Name::Pod(number, _) = pod else { bail!("'{pod}' is not a pod's name") };
         let node = Name::Node(number);
-        ensure!(self.lock_state().nodes.iter().any(|n| n.name == node), "the lab has no node {node}");
-        Ok(Plugin::of_node(&self.plugin, node))
+        self.lock_state().node(node)?;
+        Ok(Plugin::of_node(&binaries::find("heddle-cni")?, node))
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) -> Result<()> {
@@ -293,6 +282,19 @@ impl Pod {
     /// Its IPv4 or IPv6 address.
     pub fn address(&self, v6: bool) -> Result<std::net::IpAddr> {
         crate::spec::of_family(&self.state.addresses, v6)
+    }
+
+    /// Sets the MTU of both ends of its interface, so that the pod sends packets the switch was not told of.
+    pub fn set_mtu(&self, mtu: u32) -> Result<()> {
+        let Name::Pod(node, _) = self.state.name else { bail!("'{}' is not a pod's name", self.state.name) };
+        let ends =
+            [(Namespace::of(Name::Node(node)), self.state.host_interface.as_str()), (self.namespace, "eth0")];
+        for (namespace, interface) in ends {
+            wire::in_namespace(&Netns::open(namespace.path())?, async |netlink| {
+                Ok(netlink.set_mtu(&netlink.link(interface).await?, mtu).await?)
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -37,4 +37,4 @@ pub use process::{Ending, Process};
 pub use spec::{LabSpec, MAX_NODES, MAX_PODS_PER_NODE, Underlay, WORLD, check_mode};
 pub use state::{NodeState, PodState, STATE_DIR, State};
 pub use teardown::take_down_any;
-pub use traffic::{Transfer, tcp_transfer, udp_echo};
+pub use traffic::{Transfer, source_seen, tcp_transfer, udp_echo};

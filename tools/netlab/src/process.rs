@@ -136,6 +136,8 @@ mod tests {
 
     use super::*;
 
+    /// Not waited for: ending a process collects it.
+    #[allow(clippy::zombie_processes)]
     fn spawn(script: &str) -> Process {
         let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         // The script says when it is ready, so that its traps are in place.

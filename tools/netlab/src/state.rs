@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +68,26 @@ impl State {
         Self { spec, complete: false, nodes: Vec::new(), pods: Vec::new() }
     }
 
-    /// The record of the lab that is up; nothing when there is none.
+    /// The record of the lab that is up.
+    pub fn current() -> Result<Self> {
+        let state = Self::load(Path::new(STATE_DIR))?.context("no lab is up: run 'heddle lab up'")?;
+        ensure!(state.complete, "the lab did not come up completely: run 'heddle lab down'");
+        Ok(state)
+    }
+
+    /// The node of this name.
+    pub fn node(&self, name: Name) -> Result<&NodeState> {
+        let node = self.nodes.iter().find(|node| node.name == name);
+        node.with_context(|| format!("the lab has no node {name}; 'heddle lab status' lists them"))
+    }
+
+    /// The pod of this name.
+    pub fn pod(&self, name: Name) -> Result<&PodState> {
+        let pod = self.pods.iter().find(|pod| pod.name == name);
+        pod.with_context(|| format!("the lab has no pod {name}; 'heddle lab status' lists them"))
+    }
+
+    /// The record of the lab that is there, complete or not; nothing when there is none.
     pub(crate) fn load(dir: &Path) -> Result<Option<Self>> {
         let path = file(dir);
         let text = match std::fs::read_to_string(&path) {

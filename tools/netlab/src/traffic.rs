@@ -126,6 +126,16 @@ fn receive(mut stream: TcpStream, seed: u64, bytes: u64) -> Result<()> {
     stream.write_all(&bytes.to_be_bytes()).context("cannot confirm")
 }
 
+/// Connects by TCP from one namespace to `address` in the other, and tells the source address that arrives there.
+pub fn source_seen(from: &Namespace, to: &Namespace, address: IpAddr) -> Result<IpAddr> {
+    let listener = to.run(|| TcpListener::bind((address, 0)))??;
+    let target = listener.local_addr()?;
+    let _client = from
+        .run(|| TcpStream::connect_timeout(&target, STALL))?
+        .with_context(|| format!("no TCP connection from {from} to {target}"))?;
+    Ok(listener.accept()?.1.ip())
+}
+
 /// Sends datagrams of these sizes, one after the other, from one namespace to `address` in the other, where each is sent
 /// back. All must come back unchanged, none twice.
 pub fn udp_echo(from: &Namespace, to: &Namespace, address: IpAddr, sizes: &[usize]) -> Result<()> {
@@ -205,7 +215,12 @@ mod tests {
         let error = |damage: &dyn Fn(&mut Vec<u8>)| through(damage).unwrap_err().to_string();
         assert_eq!(error(&|b| b[200_001] ^= 1), "byte 200001 of 300000 is wrong");
         assert_eq!(error(&|b| b.truncate(1000)), "the stream ended after 1000 of 300000 bytes");
-        assert!(error(&|b| drop(b.remove(5))).starts_with("byte 5 of 300000 is wrong"));
+        assert!(
+            error(&|b| {
+                b.remove(5);
+            })
+            .starts_with("byte 5 of 300000 is wrong")
+        );
         assert!(error(&|b| b.push(0)).contains("is wrong"));
         assert!(error(&|b| b.swap(40, 41)).starts_with("byte 40"));
     }

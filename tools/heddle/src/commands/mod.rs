@@ -1,0 +1,29 @@
+//! One file a command.
+
+mod drops;
+mod endpoints;
+mod fib;
+mod lab;
+mod status;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::args::{Arguments, Command};
+
+pub(crate) use drops::drops_table;
+
+/// Does what the command line asks for.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let Arguments { target, command } = arguments;
+    match command {
+        Command::Status(format) => status::run(&target, format.output)?,
+        Command::Endpoints(format) => endpoints::run(&target, format.output)?,
+        Command::Fib(format) => fib::run(&target, format.output)?,
+        Command::Drops(options) => drops::run(&target, options)?,
+        Command::Lab(command) => return lab::run(command),
+        Command::Demo => return crate::demo::run(),
+    }
+    Ok(ExitCode::SUCCESS)
+}

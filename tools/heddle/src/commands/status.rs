@@ -1,0 +1,82 @@
+//! `heddle status`.
+
+use anyhow::Result;
+
+use crate::args::{Output, TargetOptions};
+use crate::output::{align_right, bytes, duration, print, print_json, table};
+use crate::view::{Status, Uplink};
+
+pub(super) fn run(target: &TargetOptions, output: Output) -> Result<()> {
+    let status = Status::from(target.connect()?.status()?);
+    if output == Output::Json {
+        return print_json(&status);
+    }
+    print(summary(&status))?;
+    print("")?;
+    print(workers(&status))
+}
+
+fn summary(status: &Status) -> String {
+    let Status { node, frames, .. } = status;
+    let lines = [
+        (
+            "node",
+            format!(
+                "{}, heddle-switch {}, up {}",
+                node.name,
+                status.version,
+                duration(status.uptime_seconds)
+            ),
+        ),
+        ("pods", format!("from {}; MTU {}", node.pod_cidrs.join(" and "), node.pod_mtu)),
+        ("gateway", format!("{} at {}", node.gateways.join(" and "), node.gateway_mac)),
+        ("uplink", status.uplink.as_ref().map_or_else(|| "none".to_owned(), uplink)),
+        (
+            "tables",
+            format!(
+                "{} endpoints, {} routes; generation {}",
+                status.endpoints, status.routes, status.generation
+            ),
+        ),
+        (
+            "frames",
+            format!(
+                "{}: {} free, {} receiving, {} sending, {} between workers, {} quarantined",
+                frames.total,
+                frames.free,
+                frames.receiving,
+                frames.sending,
+                frames.handoff,
+                frames.quarantined
+            ),
+        ),
+    ];
+    lines.map(|(word, text)| format!("{word:<9}{text}")).join("\n")
+}
+
+fn uplink(uplink: &Uplink) -> String {
+    let vtep = uplink.vtep.as_ref();
+    let vtep =
+        vtep.map_or_else(|| "no VTEP".to_owned(), |vtep| format!("VTEP {} ({})", vtep.address, vtep.mac));
+    format!("{}, XDP {}; {vtep}, VNI {}, UDP port {}", uplink.interface, uplink.xdp, uplink.vni, uplink.port)
+}
+
+fn workers(status: &Status) -> comfy_table::Table {
+    let heads = ["worker", "core", "polling", "ports", "rx packets", "rx", "tx packets", "tx", "sleeps"];
+    let mut table = table(&heads);
+    for worker in &status.workers {
+        table.add_row([
+            worker.index.to_string(),
+            worker.core.map_or_else(|| "any".to_owned(), |core| core.to_string()),
+            worker.polling.clone(),
+            worker.ports.to_string(),
+            worker.rx.packets.to_string(),
+            bytes(worker.rx.bytes),
+            worker.tx.packets.to_string(),
+            bytes(worker.tx.bytes),
+            worker.sleeps.to_string(),
+        ]);
+    }
+    align_right(&mut table, &[0, 3, 4, 5, 6, 7, 8]);
+    table
+}
