@@ -22,6 +22,10 @@ mod rulebooks;
 mod selector;
 mod terms;
 
+pub mod check;
+pub mod conformance;
+pub mod explain;
+pub mod manifests;
 pub mod model;
 pub mod reference;
 pub mod validate;

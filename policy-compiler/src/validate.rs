@@ -10,6 +10,8 @@ use std::fmt;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub use pod::validate_pod;
 pub use policy::validate_policy;
@@ -64,6 +66,42 @@ pub fn validate_namespace(namespace: &core::Namespace) -> Result<Namespace, Refu
     let labels = namespace.metadata.labels.clone().unwrap_or_default();
     problems.labels("metadata.labels", &labels);
     problems.finish("Namespace", ObjectName::new("", &name), Namespace { name, labels })
+}
+
+/// Reads an object as the API server's strict validation does: a field it does not know is a mistake (in a policy, one that may
+/// open what was meant to be closed). All unknown fields are reported, or the first wrong type.
+pub fn read_strictly<T: DeserializeOwned + Serialize>(value: &Value) -> Result<T, Vec<Problem>> {
+    let object: T = serde_path_to_error::deserialize(value).map_err(|error| {
+        let field = error.path().to_string();
+        let field = if field == "." { String::new() } else { field };
+        vec![Problem { field, reason: error.into_inner().to_string() }]
+    })?;
+    let mut problems = Problems::default();
+    let known = serde_json::to_value(&object).unwrap_or_default();
+    unknown_fields(value, &known, "", &mut problems);
+    if problems.0.is_empty() { Ok(object) } else { Err(problems.0) }
+}
+
+/// Reports what is in `given` and did not come through reading and writing.
+fn unknown_fields(given: &Value, known: &Value, path: &str, problems: &mut Problems) {
+    match (given, known) {
+        (Value::Object(given), Value::Object(known)) => {
+            for (name, inner) in given.iter().filter(|(_, inner)| !inner.is_null()) {
+                let dot = if path.is_empty() { "" } else { "." };
+                let path = format!("{path}{dot}{name}");
+                match known.get(name) {
+                    Some(known) => unknown_fields(inner, known, &path, problems),
+                    None => problems.add(path, "there is no such field"),
+                }
+            }
+        }
+        (Value::Array(given), Value::Array(known)) => {
+            for (index, (given, known)) in given.iter().zip(known).enumerate() {
+                unknown_fields(given, known, &format!("{path}[{index}]"), problems);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Name of a namespaced object; without a namespace it is in `default`, as for kubectl.
