@@ -202,7 +202,7 @@ enum Action {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    // An allocation takes 15 steps (see Store::step): dying anywhere, and not at all, are both in reach.
+    // An allocation of two addresses takes 13 steps (see Store::step): dying anywhere, and not at all, are both in reach.
     prop_oneof![
         (0..8u32).prop_map(Action::Allocate),
         (0..8u32).prop_map(Action::Release),

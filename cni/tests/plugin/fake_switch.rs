@@ -1,0 +1,161 @@
+//! A switch without a dataplane: it answers on a socket as told and remembers what it was asked.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use heddle_api::switch_server::{Switch, SwitchServer};
+use heddle_api::{
+    AddEndpointRequest, DescribeRequest, Endpoint, ListDropsRequest, ListDropsResponse, ListEndpointsRequest,
+    ListEndpointsResponse, ListFibRequest, ListFibResponse, Node, RemoveEndpointRequest,
+    RemoveEndpointResponse, Status as SwitchStatus, UpdateRoutesRequest, UpdateRoutesResponse,
+};
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status};
+
+/// How it behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Good,
+    RefusesAdd,
+    HangsOnAdd,
+    RefusesRemove,
+}
+
+pub(crate) struct State {
+    pub(crate) mood: Mood,
+    pub(crate) node: Node,
+    pub(crate) endpoints: Vec<AddEndpointRequest>,
+    pub(crate) removals: Vec<String>,
+}
+
+pub(crate) struct FakeSwitch {
+    pub(crate) state: Arc<Mutex<State>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeSwitch {
+    pub(crate) fn start(socket: &Path) -> Self {
+        let node = Node {
+            name: "n1".to_owned(),
+            pod_cidrs: vec!["10.244.1.0/24".to_owned(), "fd00:10:244:1::/64".to_owned()],
+            gateways: vec!["169.254.1.1".to_owned(), "fe80::1".to_owned()],
+            gateway_mac: "02:68:64:00:00:01".to_owned(),
+            pod_mtu: 1450,
+            vtep: None,
+        };
+        let state = State { mood: Mood::Good, node, endpoints: Vec::new(), removals: Vec::new() };
+        let state = Arc::new(Mutex::new(state));
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (service, socket) = (Service(Arc::clone(&state)), socket.to_owned());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = UnixListener::bind(socket).unwrap();
+                ready.send(()).unwrap();
+                let connections = futures_util::stream::unfold(listener, |listener| async {
+                    let connection = listener.accept().await.map(|(stream, _)| stream);
+                    Some((connection, listener))
+                });
+                let server = tonic::transport::Server::builder().add_service(SwitchServer::new(service));
+                // A hanging call must not outlive the test: the runtime's end drops it.
+                tokio::select! {
+                    served = server.serve_with_incoming(connections) => served.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        is_ready.recv().unwrap();
+        Self { state, stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for FakeSwitch {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+struct Service(Arc<Mutex<State>>);
+
+fn endpoint(request: &AddEndpointRequest) -> Endpoint {
+    Endpoint {
+        id: request.id.clone(),
+        host_interface: request.host_interface.clone(),
+        mac: request.mac.clone(),
+        addresses: request.addresses.clone(),
+        ..Endpoint::default()
+    }
+}
+
+#[tonic::async_trait]
+impl Switch for Service {
+    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<Node>, Status> {
+        Ok(Response::new(self.0.lock().unwrap().node.clone()))
+    }
+
+    async fn add_endpoint(&self, request: Request<AddEndpointRequest>) -> Result<Response<Endpoint>, Status> {
+        let request = request.into_inner();
+        let mood = {
+            let mut state = self.0.lock().unwrap();
+            if state.mood != Mood::RefusesAdd {
+                state.endpoints.push(request.clone());
+            }
+            state.mood
+        };
+        match mood {
+            Mood::RefusesAdd => Err(Status::failed_precondition("the worker has no frames left")),
+            Mood::HangsOnAdd => std::future::pending().await,
+            Mood::Good | Mood::RefusesRemove => Ok(Response::new(endpoint(&request))),
+        }
+    }
+
+    async fn remove_endpoint(
+        &self,
+        request: Request<RemoveEndpointRequest>,
+    ) -> Result<Response<RemoveEndpointResponse>, Status> {
+        let id = request.into_inner().id;
+        let mut state = self.0.lock().unwrap();
+        state.removals.push(id.clone());
+        if state.mood == Mood::RefusesRemove {
+            return Err(Status::internal("the socket does not close"));
+        }
+        let before = state.endpoints.len();
+        state.endpoints.retain(|endpoint| endpoint.id != id);
+        Ok(Response::new(RemoveEndpointResponse { removed: state.endpoints.len() < before }))
+    }
+
+    async fn list_endpoints(
+        &self,
+        _: Request<ListEndpointsRequest>,
+    ) -> Result<Response<ListEndpointsResponse>, Status> {
+        let endpoints = self.0.lock().unwrap().endpoints.iter().map(endpoint).collect();
+        Ok(Response::new(ListEndpointsResponse { endpoints }))
+    }
+
+    async fn update_routes(
+        &self,
+        _: Request<UpdateRoutesRequest>,
+    ) -> Result<Response<UpdateRoutesResponse>, Status> {
+        Err(Status::unimplemented("a CNI plugin has no business with routes"))
+    }
+
+    async fn list_fib(&self, _: Request<ListFibRequest>) -> Result<Response<ListFibResponse>, Status> {
+        Err(Status::unimplemented("a CNI plugin has no business with the FIB"))
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<heddle_api::GetStatusRequest>,
+    ) -> Result<Response<SwitchStatus>, Status> {
+        Err(Status::unimplemented("a CNI plugin has no business with the status"))
+    }
+
+    async fn list_drops(&self, _: Request<ListDropsRequest>) -> Result<Response<ListDropsResponse>, Status> {
+        Err(Status::unimplemented("a CNI plugin has no business with drops"))
+    }
+}

@@ -1,0 +1,9 @@
+//! The real plugin binary against the real kernel, in private network namespaces, with a switch that only remembers what it
+//! is told. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod add;
+mod del;
+mod fake_switch;
+mod lookers;
+mod node;
