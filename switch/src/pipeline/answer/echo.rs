@@ -36,10 +36,10 @@ pub(super) fn answer(
     ethernet::rewrite(header, packet.source_mac, scene.node().gateway_mac);
     match ip.source {
         IpAddr::V4(_) => {
-            ipv4::turn_around(network.first_chunk_mut().ok_or(DropReason::Truncated)?, HOP_LIMIT)
+            ipv4::turn_around(network.first_chunk_mut().ok_or(DropReason::Truncated)?, HOP_LIMIT);
         }
         IpAddr::V6(_) => {
-            ipv6::turn_around(network.first_chunk_mut().ok_or(DropReason::Truncated)?, HOP_LIMIT)
+            ipv6::turn_around(network.first_chunk_mut().ok_or(DropReason::Truncated)?, HOP_LIMIT);
         }
     }
     icmp::set_kind(message, reply);
