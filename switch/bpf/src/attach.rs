@@ -9,7 +9,7 @@ use crate::SteeringError;
 use crate::maps::{Maps, Role};
 use crate::pins::{Pins, check_name, fd_info, pin_error, unpin};
 
-/// `XDP_ATTACHED_SKB`, include/uapi/linux/if_link.h
+/// `XDP_ATTACHED_SKB`, `include/uapi/linux/if_link.h`
 const XDP_ATTACHED_SKB: u8 = 2;
 
 /// How a program runs.

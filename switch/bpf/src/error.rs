@@ -56,6 +56,9 @@ pub enum SteeringError {
         /// What the kernel said.
         source: libbpf_rs::Error,
     },
+    /// The kernel would not try a packet.
+    #[error("cannot try the packet (it has to be at least 14 bytes long): {0:#}")]
+    Judge(#[source] libbpf_rs::Error),
     /// The maps are full.
     #[error("at most {0} ports can be attached")]
     TooManyPorts(u32),

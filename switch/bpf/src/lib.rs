@@ -8,13 +8,16 @@
 //! dropped, not leaked to the host's stack, and the uplink passes everything. A starting switch loads its own programs with
 //! empty maps and takes the links over by swapping the program in them. Nothing else outlives a switch: what the maps hold,
 //! the sockets, died with the one before, so there is no format to carry along.
+#![forbid(unsafe_code)]
 
 mod attach;
 mod error;
+mod judge;
 mod maps;
 mod pins;
 mod steering;
 
 pub use error::SteeringError;
+pub use judge::Verdict;
 pub use maps::UplinkFilter;
 pub use steering::{Steering, XdpMode};

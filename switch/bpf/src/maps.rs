@@ -1,17 +1,17 @@
-//! The programs and their maps, as c/steering.bpf.c and c/steering.h define them.
+//! The programs and their maps, as `c/steering.bpf.c` and `c/steering.h` define them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libbpf_rs::{ErrorKind, Map, MapCore, MapFlags, Object, ObjectBuilder, ProgramMut};
 
 use crate::SteeringError;
 
-/// `HEDDLE_MAX_PORTS`, c/steering.h
+/// `HEDDLE_MAX_PORTS`, `c/steering.h`
 pub(crate) const MAX_PORTS: u32 = 4096;
-/// `HEDDLE_MAX_UPLINK_QUEUES`, c/steering.h
+/// `HEDDLE_MAX_UPLINK_QUEUES`, `c/steering.h`
 const MAX_UPLINK_QUEUES: u32 = 256;
-/// `HEDDLE_MAX_UPLINK_ADDRESSES`, c/steering.h
+/// `HEDDLE_MAX_UPLINK_ADDRESSES`, `c/steering.h`
 const MAX_UPLINK_ADDRESSES: usize = 64;
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steering.bpf.o"));
@@ -151,11 +151,11 @@ fn check(filter: &UplinkFilter, sockets: &[(u32, BorrowedFd<'_>)]) -> Result<(),
     Ok(())
 }
 
-/// `struct uplink_address`, c/steering.h
+/// `struct uplink_address`, `c/steering.h`
 fn address_key(address: &IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => Ipv6Addr::clone(v6),
+        IpAddr::V6(v6) => *v6,
     }
     .octets()
 }

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::SteeringError;
 
-/// `BPF_FS_MAGIC`, include/uapi/linux/magic.h
+/// `BPF_FS_MAGIC`, `include/uapi/linux/magic.h`
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
 /// The directory, locked against other switches.
@@ -71,7 +71,7 @@ impl Pins {
 
     /// Removes the directory, which has to be empty of pins.
     pub(crate) fn remove(self) -> Result<(), SteeringError> {
-        for path in [self.root.join("links"), self.root.join("generic"), self.root] {
+        for path in [self.root.join("links"), self.root.join("generic"), self.root.clone()] {
             // The mount point itself, if the whole file system is ours, stays.
             match fs::remove_dir(&path) {
                 Err(error) if error.raw_os_error() != Some(Errno::BUSY.raw_os_error()) => {
@@ -81,6 +81,13 @@ impl Pins {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // Closing is not enough while a child process that is just being started still has the descriptor.
+        let _ = rustix::fs::flock(&self.directory, FlockOperation::Unlock);
     }
 }
 
@@ -99,7 +106,7 @@ pub(crate) fn unpin(path: &Path) -> Result<(), SteeringError> {
 }
 
 /// A field of what the kernel tells about a file descriptor, such as `ifindex` of a link (`bpf_link_show_fdinfo`,
-/// kernel/bpf/syscall.c).
+/// `kernel/bpf/syscall.c`).
 pub(crate) fn fd_info(fd: impl AsFd, field: &str) -> Option<u32> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
     info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.trim().parse().ok())
@@ -135,7 +142,7 @@ pub(crate) fn pin_error(path: &Path) -> impl FnOnce(io::Error) -> SteeringError 
     move |source| SteeringError::Pin { path, source }
 }
 
-/// An interface's name as a pin's: dots are reserved on the BPF file system (`bpf_lookup`, kernel/bpf/inode.c), but usual
+/// An interface's name as a pin's: dots are reserved on the BPF file system (`bpf_lookup`, `kernel/bpf/inode.c`), but usual
 /// in the names of VLAN interfaces.
 fn escape(interface: &str) -> String {
     interface.replace('%', "%25").replace('.', "%2e")
@@ -146,7 +153,7 @@ fn unescape(pin: &str) -> Option<String> {
     (escape(&name) == pin).then_some(name)
 }
 
-/// Refuses names that no interface can have (`dev_valid_name`, net/core/dev.c), and with them every path out of the
+/// Refuses names that no interface can have (`dev_valid_name`, `net/core/dev.c`), and with them every path out of the
 /// directory.
 pub(crate) fn check_name(name: &str) -> Result<(), SteeringError> {
     let valid = (1..=15).contains(&name.len())

@@ -17,7 +17,7 @@ use crate::pins::Pins;
 ///
 /// Dropping it leaves the programs attached (see the crate's documentation); [`Steering::cleanup`] takes them off.
 pub struct Steering {
-    maps: Maps,
+    pub(crate) maps: Maps,
     pins: Pins,
     ports: HashMap<String, Port>,
     uplink: Option<Attachment>,

@@ -1,5 +1,6 @@
 //! Ports over AF_XDP sockets.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use heddle_xsk::{Pool, Socket, SocketFaults};
@@ -10,12 +11,14 @@ use super::{Batch, KernelDrops, Port, PortFrames};
 #[derive(Debug)]
 pub struct XskPort {
     socket: Socket,
+    /// As last told, should the kernel not answer.
+    drops: Cell<KernelDrops>,
 }
 
 impl XskPort {
     /// A port over `socket`.
     pub fn new(socket: Socket) -> Self {
-        Self { socket }
+        Self { socket, drops: Cell::default() }
     }
 
     /// The socket, as the steering programs take it.
@@ -65,12 +68,13 @@ impl Port for XskPort {
     }
 
     fn kernel_drops(&self) -> KernelDrops {
-        // Asking an open socket cannot fail; if it did, the counters' owner would see them stand still, not jump.
-        let Ok(statistics) = self.socket.statistics() else { return KernelDrops::default() };
-        KernelDrops {
-            rx_ring_full: statistics.rx_ring_full,
-            no_frame: statistics.rx_no_frame,
-            invalid: statistics.rx_dropped + statistics.rx_invalid,
+        if let Ok(statistics) = self.socket.statistics() {
+            self.drops.set(KernelDrops {
+                rx_ring_full: statistics.rx_ring_full,
+                no_frame: statistics.rx_no_frame,
+                invalid: statistics.rx_dropped + statistics.rx_invalid,
+            });
         }
+        self.drops.get()
     }
 }

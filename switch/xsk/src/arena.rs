@@ -11,7 +11,7 @@ use crate::quarantine::Quarantine;
 use crate::umem::Umem;
 use crate::{ArenaError, Frame};
 
-/// Room in front of a fresh packet: what the kernel keeps for XDP programs (`XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h),
+/// Room in front of a fresh packet: what the kernel keeps for XDP programs (`XDP_PACKET_HEADROOM`, `include/uapi/linux/bpf.h`),
 /// so that heap and UMEM frames look alike. It also holds the headers encapsulation adds.
 ///
 /// It is where the kernel puts received packets, and, the UMEM having no headroom of its own besides, also the only
@@ -40,7 +40,7 @@ pub struct Arena {
 enum Memory {
     Heap(Layout),
     /// Dropped by hand, and only when all frames are back.
-    Umem(ManuallyDrop<Umem>),
+    Umem(Box<ManuallyDrop<Umem>>),
 }
 
 // SAFETY: the base pointer is used only to make frames, one per chunk, and to free the memory when nobody else can
@@ -72,7 +72,7 @@ impl Arena {
         check(count, chunk_size)?;
         let umem = Umem::new(count, chunk_size)?;
         let base = umem.base();
-        Ok(Self::new(Memory::Umem(ManuallyDrop::new(umem)), base, count, chunk_size))
+        Ok(Self::new(Memory::Umem(Box::new(ManuallyDrop::new(umem))), base, count, chunk_size))
     }
 
     fn new(memory: Memory, base: NonNull<u8>, count: u32, chunk_size: u32) -> Arc<Self> {

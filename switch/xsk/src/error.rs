@@ -8,7 +8,7 @@ use rustix::io::Errno;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArenaError {
-    /// The kernel takes chunks of 2,048 or 4,096 bytes (`xdp_umem_reg`, net/xdp/xdp_umem.c).
+    /// The kernel takes chunks of 2,048 or 4,096 bytes (`xdp_umem_reg`, `net/xdp/xdp_umem.c`).
     #[error("frame size {0} is not supported: use 2048 or 4096")]
     ChunkSize(u32),
     /// There has to be at least one frame, and their total size has to fit the address space.
@@ -97,7 +97,7 @@ impl SocketError {
     pub(crate) fn from_kernel(interface: &str, queue: u32, source: io::Error) -> Self {
         let interface = interface.to_owned();
         match Errno::from_io_error(&source) {
-            Some(Errno::NODEV | Errno::NXIO) => Self::NoInterface(interface),
+            Some(Errno::NODEV) => Self::NoInterface(interface),
             Some(Errno::NETDOWN) => Self::Down(interface),
             Some(Errno::INVAL | Errno::OPNOTSUPP) => Self::Queue { interface, queue },
             Some(Errno::BUSY) => Self::Busy { interface, queue },

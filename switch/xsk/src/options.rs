@@ -8,7 +8,7 @@ use rustix::net::sockopt;
 use crate::umem::RING;
 use crate::{Socket, SocketError};
 
-/// `XDP_MAX_TX_SKB_BUDGET` (include/uapi/linux/if_xdp.h, since Linux 6.17).
+/// `XDP_MAX_TX_SKB_BUDGET` (`include/uapi/linux/if_xdp.h`, since Linux 6.17).
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 
 /// Socket buffer for packets that a device is still sending. The default allows some 90 full-sized ones.
@@ -46,7 +46,7 @@ impl Options {
     }
 }
 
-/// Raises limits that a busy device runs into. Without CAP_NET_ADMIN the defaults stay, which only costs throughput.
+/// Raises limits that a busy device runs into. Without `CAP_NET_ADMIN` the defaults stay, which only costs throughput.
 pub(crate) fn tune(socket: BorrowedFd<'_>) {
     if sockopt::set_socket_send_buffer_size_force(socket, SEND_BUFFER).is_err() {
         let _ = sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the frames of a closed socket are kept apart. The kernel takes a socket down asynchronously (`xsk_release`
-/// and `xp_put_pool`, net/xdp/xsk.c and xsk_buff_pool.c), in 5 to 25 ms as measured, during which a packet may still be
+/// and `xp_put_pool`, `net/xdp/xsk.c` and `xsk_buff_pool.c`), in 5 to 25 ms as measured, during which a packet may still be
 /// written to or read from its frames.
 pub(crate) const QUARANTINE: Duration = Duration::from_millis(100);
 

@@ -9,17 +9,17 @@ use xsk_rs::FrameDesc;
 use xsk_rs::config::{BindFlags, LibxdpFlags, SocketConfig};
 
 use crate::arena::DATA_OFFSET;
-use crate::bind::{self, Queues};
+use crate::bind::Queues;
 use crate::lent::Lent;
 use crate::options::{self, Options};
 use crate::umem::{RING, Umem, power_of_two};
 use crate::{Arena, BATCH, Frame, Pool, SocketError};
 
-/// Shortest packet the kernel is given to send: an Ethernet header (`ETH_HLEN`, include/uapi/linux/if_ether.h). It does
+/// Shortest packet the kernel is given to send: an Ethernet header (`ETH_HLEN`, `include/uapi/linux/if_ether.h`). It does
 /// not check, and takes no empty descriptors.
 const MIN_PACKET: usize = 14;
 
-/// Packets the kernel sends per system call unless told otherwise (`TX_BATCH_SIZE`, net/xdp/xsk.c).
+/// Packets the kernel sends per system call unless told otherwise (`TX_BATCH_SIZE`, `net/xdp/xsk.c`).
 const DEFAULT_TX_BUDGET: u32 = 32;
 
 /// Where the frames that a socket holds are.
@@ -84,7 +84,7 @@ impl Socket {
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
             .bind_flags(BindFlags::empty())
             .build();
-        let queues = bind::bind(umem.as_xsk(), interface, queue, config)?;
+        let queues = umem.bind(interface, queue, config)?;
         let tx_ring = options.tx_ring;
         let mut socket = Self {
             queues,

@@ -2,11 +2,11 @@
 //!
 //! All sockets of the switch share one UMEM, so that a frame received on one can be sent on any other. In the kernel a
 //! UMEM belongs to the socket it was registered with, and further sockets join by naming that socket while it is bound
-//! (`xsk_bind`, net/xdp/xsk.c). Ports come and go, so none of them can be that socket: the **anchor** is, a socket on
+//! (`xsk_bind`, `net/xdp/xsk.c`). Ports come and go, so none of them can be that socket: the **anchor** is, a socket on
 //! queue 0 of `lo`, which every network namespace has. It has no XDP program and never carries a packet.
 //!
 //! Sockets that join inherit copy or zero-copy mode and the wake-up flag from the anchor (`xp_assign_dev_shared`,
-//! net/xdp/xsk_buff_pool.c). `lo` can only copy, so all sockets copy.
+//! `net/xdp/xsk_buff_pool.c`). `lo` can only copy, so all sockets copy.
 
 use std::num::NonZeroU32;
 use std::ptr::NonNull;
@@ -16,10 +16,10 @@ use rustix::io::Errno;
 use xsk_rs::FrameDesc;
 use xsk_rs::config::{BindFlags, FrameSize, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 
-use crate::ArenaError;
 use crate::arena::DATA_OFFSET;
-use crate::bind::{self, Queues};
+use crate::bind::{self, Places, Queues};
 use crate::error::os_error;
+use crate::{ArenaError, SocketError};
 
 /// Size of every socket's fill and completion ring. libxdp takes it with the UMEM, the same for all sockets.
 pub(crate) const RING: u32 = 1024;
@@ -30,6 +30,7 @@ pub(crate) struct Umem {
     umem: xsk_rs::Umem,
     /// Descriptor of every chunk, at its place for data. xsk-rs has no other way to make one.
     descriptors: Box<[FrameDesc]>,
+    places: Places,
     /// In a mutex only to be `Sync`: nobody uses these queues.
     _anchor: Mutex<Queues>,
 }
@@ -54,8 +55,9 @@ impl Umem {
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
             .bind_flags(BindFlags::XDP_COPY | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
-        let anchor = bind::bind(&umem, "lo", 0, anchor_config).map_err(ArenaError::Anchor)?;
-        Ok(Self { umem, descriptors: descriptors.into_boxed_slice(), _anchor: Mutex::new(anchor) })
+        let places = Places::default();
+        let anchor = bind::bind(&umem, &places, "lo", 0, anchor_config).map_err(ArenaError::Anchor)?;
+        Ok(Self { umem, descriptors: descriptors.into_boxed_slice(), places, _anchor: Mutex::new(anchor) })
     }
 
     /// Where the memory begins.
@@ -69,8 +71,14 @@ impl Umem {
         NonNull::new(base).unwrap_or(NonNull::dangling())
     }
 
-    pub(crate) fn as_xsk(&self) -> &xsk_rs::Umem {
-        &self.umem
+    /// Opens a socket of this UMEM.
+    pub(crate) fn bind(
+        &self,
+        interface: &str,
+        queue: u32,
+        config: SocketConfig,
+    ) -> Result<Queues, SocketError> {
+        bind::bind(&self.umem, &self.places, interface, queue, config)
     }
 
     /// Descriptor of chunk `index` with nothing in it.
