@@ -4,11 +4,13 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod control;
 mod drop_reason;
 pub mod pipeline;
 pub mod ports;
 pub mod stats;
 pub mod tables;
 pub mod wire;
+pub mod worker;
 
 pub use drop_reason::DropReason;

@@ -87,7 +87,8 @@ fn cidr(value: Value) -> Result<IpNet, String> {
         return Err(format!("is \"{text}\", which is everything; {example}"));
     }
     // Link-local holds the gateways; the others never are a pod's address.
-    let reserved = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::1/128", "fe80::/10", "ff00::/8"];
+    let reserved =
+        ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::1/128", "fe80::/10", "ff00::/8"];
     let clash = reserved.iter().filter_map(|r| r.parse::<IpNet>().ok()).find(|r| overlap(r, &prefix));
     match clash {
         Some(reserved) => Err(format!("is \"{text}\", which overlaps {reserved}, reserved; {example}")),

@@ -48,8 +48,7 @@ fn every_setting_is_read() {
         "#,
     )
     .unwrap();
-    let uplink =
-        UplinkConfig { interface: "eth0".into(), vni: 7, port: 8472, underlay: Some(Family::Ipv6) };
+    let uplink = UplinkConfig { interface: "eth0".into(), vni: 7, port: 8472, underlay: Some(Family::Ipv6) };
     let expected = Config {
         node: "n2.example".into(),
         socket: "/run/x.sock".into(),

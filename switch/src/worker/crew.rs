@@ -9,12 +9,12 @@ use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use heddle_xsk::{Arena, Pool};
 
+use super::Worker;
 use super::command::{Answer, Attach, Command, Detach, Report};
 use super::forwarder::Forwarder;
 use super::handoff::{self, Handoff};
 use super::idle::Idle;
 use super::wake::{EventFd, Sleeper, Waker};
-use super::Worker;
 use crate::config::{Polling, WorkersConfig};
 use crate::pipeline::Ingress;
 use crate::ports::{Port, PortId};
@@ -49,7 +49,9 @@ pub enum CrewError {
         error: std::io::Error,
     },
     /// It hangs.
-    #[error("worker {0} does not answer within {PATIENCE:?}; restart heddle-switch and report this with its log")]
+    #[error(
+        "worker {0} does not answer within {PATIENCE:?}; restart heddle-switch and report this with its log"
+    )]
     Silent(u16),
     /// The kernel does not let the port be watched.
     #[error("cannot watch the port: {0}; raise the limit on open files")]
@@ -91,8 +93,9 @@ impl Crew {
     pub fn start(plan: Plan<'_>) -> Result<Self, CrewError> {
         check_cores(&plan.config.cores)?;
         let bell = |worker| EventFd::new().map_err(|errno| CrewError::Start { worker, error: errno.into() });
-        let sleepers =
-            (0..plan.readers.len()).map(|worker| bell(worker).map(Sleeper::new)).collect::<Result<Vec<_>, _>>()?;
+        let sleepers = (0..plan.readers.len())
+            .map(|worker| bell(worker).map(Sleeper::new))
+            .collect::<Result<Vec<_>, _>>()?;
         let wakers: Vec<_> = sleepers.iter().map(Sleeper::waker).collect();
         let last_round = Arc::new(Barrier::new(wakers.len()));
         let parts = plan.readers.into_iter().zip(sleepers).zip(handoff::connect(&wakers)).zip(wakers);
@@ -214,7 +217,8 @@ fn wait<T>(worker: u16, answer: &Receiver<T>) -> Result<T, CrewError> {
 }
 
 fn check_cores(cores: &[usize]) -> Result<(), CrewError> {
-    let available: Vec<_> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    let available: Vec<_> =
+        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
     match cores.iter().find(|core| !available.contains(core)) {
         None => Ok(()),
         Some(core) => Err(CrewError::NoSuchCore {
@@ -273,7 +277,10 @@ struct EndProcess {
 
 impl Drop for EndProcess {
     fn drop(&mut self) {
-        eprintln!("heddle-switch: worker {} died, see above; ending so that it is started afresh", self.index);
+        eprintln!(
+            "heddle-switch: worker {} died, see above; ending so that it is started afresh",
+            self.index
+        );
         std::process::exit(EXIT_SOFTWARE);
     }
 }

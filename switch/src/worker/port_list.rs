@@ -102,7 +102,14 @@ impl PortList {
 
     /// Lets `frame` leave by the port `id` at the next flush.
     #[inline]
-    pub(super) fn enqueue(&mut self, id: PortId, frame: Frame, now: Instant, pool: &mut Pool, stats: &WorkerStats) {
+    pub(super) fn enqueue(
+        &mut self,
+        id: PortId,
+        frame: Frame,
+        now: Instant,
+        pool: &mut Pool,
+        stats: &WorkerStats,
+    ) {
         let slot = self.slots.get_mut(usize::from(id.slot)).and_then(|slot| slot.as_mut());
         // The serial tells the port the frame was meant for from the one that has its slot now.
         let Some(slot) = slot.filter(|slot| slot.id == id) else {
@@ -179,7 +186,9 @@ impl PortList {
     /// True when a polled port has received something. All others are in the epoll set, which is asked by sleeping.
     pub(super) fn has_received(&mut self) -> bool {
         let Self { slots, polled, .. } = self;
-        polled.iter().any(|index| slots[usize::from(*index)].as_mut().is_some_and(|slot| slot.port.has_received()))
+        polled
+            .iter()
+            .any(|index| slots[usize::from(*index)].as_mut().is_some_and(|slot| slot.port.has_received()))
     }
 
     /// True when some port can only be found by looking, not by sleeping.

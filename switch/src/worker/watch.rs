@@ -40,10 +40,12 @@ impl Watch {
     /// Waits until something is readable, at most for `timeout`, and calls `ready` with the slots that are, at most a
     /// few dozen at a time. True when the bell rang.
     pub(super) fn wait(&self, timeout: Duration, mut ready: impl FnMut(u16)) -> bool {
-        let timeout = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
+        let timeout =
+            Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
         let mut events = [MaybeUninit::uninit(); EVENTS];
         // A signal ends the wait early, as the worker's tick does.
-        let ready_now = epoll::wait(&self.set, &mut events, Some(&timeout)).map_or(&mut [][..], |(events, _)| events);
+        let ready_now =
+            epoll::wait(&self.set, &mut events, Some(&timeout)).map_or(&mut [][..], |(events, _)| events);
         let mut rung = false;
         for event in ready_now {
             match u16::try_from(event.data.u64()) {

@@ -1,0 +1,45 @@
+//! What control needs of the part of the switch that touches packets.
+
+use std::sync::Arc;
+
+use super::ControlError;
+use crate::DropReason;
+use crate::ports::PortId;
+use crate::stats::PortStats;
+use crate::tables::{EndpointNumber, Tables};
+
+/// A port that is in a worker's hands.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    /// Its name for the tables.
+    pub port: PortId,
+    /// Its counters.
+    pub stats: Arc<PortStats>,
+}
+
+/// Ports, workers and published tables. Calls wait for the workers, which answer within microseconds.
+pub trait Dataplane: Send {
+    /// Index of an interface, `None` when there is none of this name.
+    fn interface_index(&self, name: &str) -> Option<u32>;
+
+    /// Takes an interface over for endpoint `number`. When it fails, nothing is left behind.
+    fn attach(&mut self, interface: &str, number: EndpointNumber) -> Result<Attached, ControlError>;
+
+    /// Gives a port up; its interface may be gone already.
+    fn detach(&mut self, port: PortId) -> Result<(), ControlError>;
+
+    /// Makes `tables` what the workers use, and returns their generation once all of them do.
+    fn publish(&mut self, tables: Tables) -> Result<u64, ControlError>;
+
+    /// Generation of what was published last.
+    fn generation(&self) -> u64;
+
+    /// The workers, with their counters.
+    fn workers(&self) -> Vec<heddle_api::Worker>;
+
+    /// Where the frames are.
+    fn census(&self) -> Result<heddle_api::FrameCensus, ControlError>;
+
+    /// Drops of all workers for one reason.
+    fn drops(&self, reason: DropReason) -> u64;
+}

@@ -1,0 +1,126 @@
+//! The endpoints of this node, as control knows them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::ControlError;
+use super::dataplane::Attached;
+use crate::tables::{Endpoint, EndpointNumber};
+use crate::wire::Mac;
+
+/// What the CNI plugin asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EndpointSpec {
+    pub(super) id: String,
+    pub(super) host_interface: String,
+    #[serde(with = "super::persist::as_text")]
+    pub(super) mac: Mac,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) pod_namespace: String,
+    pub(super) pod_name: String,
+    pub(super) mtu: u16,
+}
+
+/// An endpoint that is attached.
+#[derive(Debug, Clone)]
+pub(super) struct EndpointEntry {
+    pub(super) spec: EndpointSpec,
+    pub(super) number: EndpointNumber,
+    /// Tells the interface from a later one of the same name.
+    pub(super) interface_index: u32,
+    pub(super) attached: Attached,
+}
+
+impl EndpointEntry {
+    /// As the workers know it.
+    pub(super) fn for_tables(&self) -> Endpoint {
+        Endpoint {
+            addresses: self.spec.addresses.clone(),
+            mac: self.spec.mac,
+            port: self.attached.port,
+            mtu: self.spec.mtu,
+        }
+    }
+}
+
+/// All endpoints but the host, by id and by what must be unique.
+#[derive(Debug, Default)]
+pub(super) struct EndpointRegistry {
+    by_id: BTreeMap<String, EndpointEntry>,
+    by_address: HashMap<IpAddr, String>,
+    by_interface: HashMap<String, String>,
+    by_number: HashMap<EndpointNumber, String>,
+}
+
+impl EndpointRegistry {
+    pub(super) fn get(&self, id: &str) -> Option<&EndpointEntry> {
+        self.by_id.get(id)
+    }
+
+    pub(super) fn id_of(&self, number: EndpointNumber) -> Option<&str> {
+        self.by_number.get(&number).map(String::as_str)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &EndpointEntry> {
+        self.by_id.values()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The endpoint that has this address.
+    pub(super) fn owner_of(&self, address: IpAddr) -> Option<&str> {
+        self.by_address.get(&address).map(String::as_str)
+    }
+
+    /// Refuses what clashes with another endpoint.
+    pub(super) fn check_free(&self, spec: &EndpointSpec) -> Result<(), ControlError> {
+        if let Some(other) = self.by_interface.get(&spec.host_interface) {
+            return Err(ControlError::AlreadyExists(format!(
+                "host_interface {} belongs to endpoint {other}; remove that one first",
+                spec.host_interface
+            )));
+        }
+        let taken = spec.addresses.iter().find_map(|address| Some((address, self.owner_of(*address)?)));
+        match taken {
+            None => Ok(()),
+            Some((address, other)) => Err(ControlError::AlreadyExists(format!(
+                "address {address} belongs to endpoint {other}; remove that one first, or take another address"
+            ))),
+        }
+    }
+
+    /// Adds an endpoint that was checked.
+    pub(super) fn insert(&mut self, entry: EndpointEntry) {
+        let id = &entry.spec.id;
+        for address in &entry.spec.addresses {
+            self.by_address.insert(*address, id.clone());
+        }
+        self.by_interface.insert(entry.spec.host_interface.clone(), id.clone());
+        self.by_number.insert(entry.number, id.clone());
+        self.by_id.insert(id.clone(), entry);
+    }
+
+    pub(super) fn remove(&mut self, id: &str) -> Option<EndpointEntry> {
+        let entry = self.by_id.remove(id)?;
+        for address in &entry.spec.addresses {
+            self.by_address.remove(address);
+        }
+        self.by_interface.remove(&entry.spec.host_interface);
+        self.by_number.remove(&entry.number);
+        Some(entry)
+    }
+}
+
+/// True when both ask for the same, in whatever order the addresses are.
+pub(super) fn same(a: &EndpointSpec, b: &EndpointSpec) -> bool {
+    let sorted = |spec: &EndpointSpec| {
+        let mut spec = spec.clone();
+        spec.addresses.sort_unstable();
+        spec
+    };
+    sorted(a) == sorted(b)
+}

@@ -1,0 +1,135 @@
+//! The host's own port: a veth pair whose one end Linux has, and whose other end is endpoint 0 of the switch.
+//!
+//! Linux needs no address on its end: it routes the cluster's prefixes through the gateway, which the switch answers
+//! for, and sends from the node's own address.
+
+use heddle_netdev::ethtool::{Offload, set_offload};
+use heddle_netdev::sysctl::{read_sysctl, set_ipv6_enabled, write_sysctl};
+use heddle_netdev::{Errno, Link, Netlink, ROUTE_PROTOCOL, Route, VethEnd};
+use std::path::Path;
+
+use super::error::StartError;
+use super::facts::NodeFacts;
+use crate::config::Family;
+use crate::tables::Node;
+
+/// Linux's end.
+pub(super) const LINUX_SIDE: &str = "heddle0";
+/// The switch's end.
+pub(super) const SWITCH_SIDE: &str = "heddle0-sw";
+
+/// Makes the pair, or takes over the one that is there, with everything set as it has to be. Returns Linux's end.
+pub(super) async fn set_up(netlink: &Netlink, facts: &NodeFacts) -> Result<Link, StartError> {
+    let mtu = u32::from(facts.pod_mtu);
+    let link = match existing(netlink).await? {
+        Some(link) => link,
+        None => create(netlink, mtu).await?,
+    };
+    let switch_side = netlink.link(SWITCH_SIDE).await?;
+    // While the MTU grows the peer's comes first, and the other way round; so both are set whatever they were.
+    for end in [&link, &switch_side] {
+        if end.mtu != mtu {
+            netlink.set_mtu(end, mtu).await?;
+        }
+    }
+    // The switch sees what Linux hands to the veth: without this, checksums nobody has filled in yet.
+    set_offload(LINUX_SIDE, Offload::TxChecksum, false)?;
+    netlink.set_queueing(&link).await?;
+    if has_ipv6() {
+        set_ipv6_enabled(SWITCH_SIDE, false)?;
+        set_ipv6_enabled(LINUX_SIDE, true)?;
+        // Nobody else is on this link, so the link-local address need not be defended for a second first.
+        write_sysctl(&format!("net/ipv6/conf/{LINUX_SIDE}/accept_dad"), "0")?;
+    }
+    // The switch reports errors about the host's packets from the node's own address.
+    write_sysctl(&format!("net/ipv4/conf/{LINUX_SIDE}/accept_local"), "1")?;
+    netlink.set_up(&switch_side).await?;
+    netlink.set_up(&link).await?;
+    forward()?;
+    route(netlink, facts, &link).await?;
+    Ok(link)
+}
+
+/// Removes the pair, and with it the routes.
+pub(super) async fn tear_down(netlink: &Netlink) -> heddle_netdev::Result<()> {
+    netlink.delete_link(LINUX_SIDE).await?;
+    netlink.delete_link(SWITCH_SIDE).await.map(drop)
+}
+
+fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
+/// The pair, if it is whole; what is left of a broken one is removed.
+async fn existing(netlink: &Netlink) -> Result<Option<Link>, StartError> {
+    let (linux, switch) = (netlink.find_link(LINUX_SIDE).await?, netlink.find_link(SWITCH_SIDE).await?);
+    match (linux, switch) {
+        (Some(linux), Some(switch)) if linux.peer_index == Some(switch.index) => Ok(Some(linux)),
+        (None, None) => Ok(None),
+        _ => {
+            tear_down(netlink).await?;
+            Ok(None)
+        }
+    }
+}
+
+async fn create(netlink: &Netlink, mtu: u32) -> Result<Link, StartError> {
+    let end = |name| VethEnd { mtu: Some(mtu), ..VethEnd::named(name) };
+    netlink.create_veth(end(LINUX_SIDE), end(SWITCH_SIDE)).await?;
+    Ok(netlink.link(LINUX_SIDE).await?)
+}
+
+/// Lets Linux forward: pods reach the world through it.
+fn forward() -> heddle_netdev::Result<()> {
+    write_sysctl("net/ipv4/ip_forward", "1")?;
+    if !has_ipv6() || read_sysctl("net/ipv6/conf/all/forwarding")? == "1" {
+        return Ok(());
+    }
+    // A forwarding node ignores router advertisements unless told otherwise, and a node that had its own default route
+    // from one would lose it within half an hour (accept_ra in Documentation/networking/ip-sysctl.rst).
+    for entry in std::fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten() {
+        let name = format!("net/ipv6/conf/{}/accept_ra", entry.file_name().to_string_lossy());
+        if read_sysctl(&name).is_ok_and(|value| value == "1") {
+            write_sysctl(&name, "2")?;
+        }
+    }
+    write_sysctl("net/ipv6/conf/all/forwarding", "1")
+}
+
+/// Routes the cluster's prefixes to the switch, and removes routes of ours that are no longer wanted.
+async fn route(netlink: &Netlink, facts: &NodeFacts, link: &Link) -> Result<(), StartError> {
+    let gateway = Node::default();
+    let there = netlink.routes().await?;
+    let mut wanted = Vec::new();
+    for cidr in &facts.cluster_cidrs {
+        let family = Family::of(cidr.addr());
+        let via = match family {
+            Family::Ipv4 => gateway.gateway_v4.into(),
+            Family::Ipv6 if has_ipv6() => gateway.gateway_v6.into(),
+            Family::Ipv6 => continue,
+        };
+        if let Some(other) = there.iter().find(|r| r.destination == *cidr && r.protocol != ROUTE_PROTOCOL) {
+            let problem = format!(
+                "there is a route to {cidr} that is not Heddle's (protocol {}); remove it (ip route del {cidr} proto {}), or write other cluster_cidrs",
+                other.protocol, other.protocol
+            );
+            return Err(StartError::Setting { key: "cluster_cidrs", problem });
+        }
+        let mut route = Route::via_on_link(*cidr, via, link.index);
+        route.source = facts.address(family);
+        match netlink.replace_route(&route).await {
+            // The address is not usable as a source (any more): the kernel then picks one.
+            Err(error) if route.source.is_some() && error.errno() == Some(Errno::EINVAL) => {
+                route.source = None;
+                netlink.replace_route(&route).await?;
+            }
+            result => result?,
+        }
+        wanted.push(*cidr);
+    }
+    let ours = |route: &&Route| route.protocol == ROUTE_PROTOCOL && route.interface == link.index;
+    for stale in there.iter().filter(ours).filter(|route| !wanted.contains(&route.destination)) {
+        netlink.delete_route(stale).await?;
+    }
+    Ok(())
+}

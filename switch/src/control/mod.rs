@@ -1,0 +1,38 @@
+//! The control thread's side: what the switch is to do, who may say so, and how it gets to the workers.
+//!
+//! [`Control`] owns the truth (model), changes it transactionally (apply) and remembers it (persist). The gRPC service
+//! is a thin translation in front of it; everything that touches packets is behind the [`Dataplane`] trait, so that all
+//! of this is tested without a NIC.
+
+mod apply;
+mod convert;
+mod dataplane;
+mod endpoints;
+mod error;
+mod facts;
+mod host;
+mod inspect;
+mod masquerade;
+mod neighbors;
+mod persist;
+mod plane;
+mod preflight;
+mod remote;
+mod routes;
+mod server;
+mod service;
+mod start;
+mod uplink;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use apply::Control;
+pub use dataplane::{Attached, Dataplane};
+pub use error::{ControlError, StartError};
+pub use facts::{NodeFacts, UplinkFacts};
+pub use persist::{PersistError, Store};
+pub use server::{ServerError, bind};
+pub use service::SwitchService;
+pub use start::{clean_up, run};

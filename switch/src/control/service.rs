@@ -1,0 +1,117 @@
+//! The gRPC service: a translation, and the hand-over to threads that may wait.
+
+use std::sync::{Arc, Mutex};
+
+use heddle_api as api;
+use heddle_api::switch_server::Switch;
+use tonic::{Request, Response, Status};
+
+use super::apply::Control;
+use super::dataplane::Dataplane;
+
+/// Serves the control socket.
+pub struct SwitchService<D> {
+    control: Arc<Mutex<Control<D>>>,
+    /// Called after every change of routes.
+    routes_changed: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl<D: Dataplane + 'static> SwitchService<D> {
+    /// Serves `control`; `routes_changed` is called after VTEPs or routes changed.
+    pub fn new(control: Arc<Mutex<Control<D>>>, routes_changed: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { control, routes_changed: Arc::new(routes_changed) }
+    }
+
+    /// Runs `work` where it may wait for the kernel, for workers and for other calls. It runs to its end even when the
+    /// client hangs up.
+    async fn call<T, E>(
+        &self,
+        work: impl FnOnce(&mut Control<D>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        E: Into<Status> + Send + 'static,
+    {
+        let control = Arc::clone(&self.control);
+        let work = move || match control.lock() {
+            Ok(mut control) => work(&mut control).map_err(Into::into),
+            Err(_) => Err(broken()),
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(broken()))
+    }
+
+    /// As `call`, for what only looks.
+    async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Control<D>) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        self.call(|control| Ok::<_, Status>(work(control))).await
+    }
+}
+
+/// A call panicked, this one or one before it, so the state cannot be trusted.
+fn broken() -> Status {
+    Status::internal("a call failed in a way that should not happen; restart heddle-switch")
+}
+
+#[tonic::async_trait]
+impl<D: Dataplane + 'static> Switch for SwitchService<D> {
+    async fn describe(&self, _: Request<api::DescribeRequest>) -> Result<Response<api::Node>, Status> {
+        self.look(|control| control.describe()).await.map(Response::new)
+    }
+
+    async fn add_endpoint(
+        &self,
+        request: Request<api::AddEndpointRequest>,
+    ) -> Result<Response<api::Endpoint>, Status> {
+        let request = request.into_inner();
+        self.call(|control| control.add_endpoint(request)).await.map(Response::new)
+    }
+
+    async fn remove_endpoint(
+        &self,
+        request: Request<api::RemoveEndpointRequest>,
+    ) -> Result<Response<api::RemoveEndpointResponse>, Status> {
+        let id = request.into_inner().id;
+        let removed = self.call(move |control| control.remove_endpoint(&id)).await?;
+        Ok(Response::new(api::RemoveEndpointResponse { removed }))
+    }
+
+    async fn list_endpoints(
+        &self,
+        _: Request<api::ListEndpointsRequest>,
+    ) -> Result<Response<api::ListEndpointsResponse>, Status> {
+        let endpoints = self.look(|control| control.list_endpoints()).await?;
+        Ok(Response::new(api::ListEndpointsResponse { endpoints }))
+    }
+
+    async fn update_routes(
+        &self,
+        request: Request<api::UpdateRoutesRequest>,
+    ) -> Result<Response<api::UpdateRoutesResponse>, Status> {
+        let request = request.into_inner();
+        let generation = self.call(|control| control.update_routes(request)).await?;
+        (self.routes_changed)();
+        Ok(Response::new(api::UpdateRoutesResponse { generation }))
+    }
+
+    async fn list_fib(
+        &self,
+        _: Request<api::ListFibRequest>,
+    ) -> Result<Response<api::ListFibResponse>, Status> {
+        let entries = self.look(|control| control.list_fib()).await?;
+        Ok(Response::new(api::ListFibResponse { entries }))
+    }
+
+    async fn get_status(&self, _: Request<api::GetStatusRequest>) -> Result<Response<api::Status>, Status> {
+        self.call(|control| control.status()).await.map(Response::new)
+    }
+
+    async fn list_drops(
+        &self,
+        _: Request<api::ListDropsRequest>,
+    ) -> Result<Response<api::ListDropsResponse>, Status> {
+        let drops = self.look(|control| control.list_drops()).await?;
+        Ok(Response::new(api::ListDropsResponse { drops }))
+    }
+}
