@@ -1,5 +1,6 @@
 //! DEL takes away whatever is left, as often as it is asked to.
 
+use crate::fake_switch::Mood;
 use crate::node::{Place, TestNode};
 
 #[test]
@@ -51,6 +52,17 @@ fn while_the_switch_is_down() {
     node.del("c1", &pod).succeeds();
     assert_eq!(pod.interfaces(), Vec::<String>::new());
     node.assert_clean();
+}
+
+#[test]
+fn while_the_switch_refuses_cleans_up_the_rest_and_tells() {
+    let (node, pod) = (TestNode::new(), Place::new());
+    node.add("c1", &pod).succeeds();
+    node.state().lock().unwrap().mood = Mood::RefusesRemove;
+    let details = node.del("c1", &pod).fails_with(105);
+    assert!(details.contains("the socket does not close"), "{details}");
+    assert_eq!(node.host.interfaces(), Vec::<String>::new());
+    assert_eq!(node.allocated(), Vec::<String>::new());
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub(crate) enum Mood {
     RefusesAdd,
     HangsOnAdd,
     RefusesRemove,
+    RefusesBoth,
 }
 
 pub(crate) struct State {
@@ -63,7 +64,7 @@ impl FakeSwitch {
                 let server = tonic::transport::Server::builder().add_service(SwitchServer::new(service));
                 // A hanging call must not outlive the test: the runtime's end drops it.
                 tokio::select! {
-                    served = server.serve_with_incoming(connections) => served.unwrap(),
+                    end = server.serve_with_incoming(connections) => end.unwrap(),
                     _ = stopped => {}
                 }
             });
@@ -102,13 +103,15 @@ impl Switch for Service {
         let request = request.into_inner();
         let mood = {
             let mut state = self.0.lock().unwrap();
-            if state.mood != Mood::RefusesAdd {
+            if !matches!(state.mood, Mood::RefusesAdd | Mood::RefusesBoth) {
                 state.endpoints.push(request.clone());
             }
             state.mood
         };
         match mood {
-            Mood::RefusesAdd => Err(Status::failed_precondition("the worker has no frames left")),
+            Mood::RefusesAdd | Mood::RefusesBoth => {
+                Err(Status::failed_precondition("the worker has no frames left"))
+            }
             Mood::HangsOnAdd => std::future::pending().await,
             Mood::Good | Mood::RefusesRemove => Ok(Response::new(endpoint(&request))),
         }
@@ -121,7 +124,7 @@ impl Switch for Service {
         let id = request.into_inner().id;
         let mut state = self.0.lock().unwrap();
         state.removals.push(id.clone());
-        if state.mood == Mood::RefusesRemove {
+        if matches!(state.mood, Mood::RefusesRemove | Mood::RefusesBoth) {
             return Err(Status::internal("the socket does not close"));
         }
         let before = state.endpoints.len();
