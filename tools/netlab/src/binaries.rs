@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 pub const BIN_DIR_VARIABLE: &str = "HEDDLE_BIN_DIR";
 
 /// The program `name`: in `$HEDDLE_BIN_DIR`, else beside the running program; for a test, that is the directory above.
-pub(crate) fn find(name: &str) -> Result<PathBuf> {
+pub fn find(name: &str) -> Result<PathBuf> {
     let dirs = if let Some(dir) = std::env::var_os(BIN_DIR_VARIABLE) {
         vec![PathBuf::from(dir)]
     } else {

@@ -25,7 +25,7 @@ mod teardown;
 mod traffic;
 mod wire;
 
-pub use binaries::BIN_DIR_VARIABLE;
+pub use binaries::{BIN_DIR_VARIABLE, find as find_binary};
 pub use control::Control;
 pub use lab::{Lab, Node, Pod};
 pub use lock::{Lock, WhenTaken};

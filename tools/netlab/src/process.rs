@@ -45,6 +45,15 @@ impl Process {
         self.open().is_some_and(|fd| !ended(&fd, Duration::ZERO).unwrap_or(true))
     }
 
+    /// True when it runs the program of this name.
+    pub(crate) fn runs(self, program: &str) -> bool {
+        // A program whose file was replaced since has " (deleted)" behind its name.
+        let path = std::fs::read_link(format!("/proc/{}/exe", self.pid)).unwrap_or_default();
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.split(' ').next() == Some(program))
+    }
+
     /// Sends a signal; false when the process is gone.
     pub fn signal(self, signal: Signal) -> Result<bool> {
         let Some(fd) = self.open() else { return Ok(false) };

@@ -20,6 +20,7 @@ use crate::process::Process;
 use crate::state::{LOCK_FILE, STATE_DIR, State};
 use crate::{binaries, parallel};
 
+const SWITCH: &str = "heddle-switch";
 /// How long mounts and namespaces may stay busy after their last process has gone.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -50,16 +51,15 @@ pub(crate) fn take_down(observer: &mut dyn Observer) -> Result<()> {
     let state = State::load(Path::new(STATE_DIR)).ok().flatten();
 
     observer.step(Step::RemovePods);
+    // Programs in pods, and plugins whose maker was killed, first: nobody is to add while we remove.
+    end_processes(&names, |process| !process.runs(SWITCH), &mut errors);
     remove_pods(&names, &mut errors);
     observer.step(Step::StopSwitches);
     for node in state.iter().flat_map(|state| &state.nodes) {
         let ended = node.switch.end().with_context(|| format!("switch of {}", node.name));
         keep(&mut errors, ended);
     }
-    let rest = keep(&mut errors, processes_in(&names)).unwrap_or_default();
-    for result in parallel::map(&rest, |process| process.end()) {
-        keep(&mut errors, result);
-    }
+    end_processes(&names, |_| true, &mut errors);
     observer.step(Step::Sweep);
     keep(&mut errors, unmount_all());
     for name in &names {
@@ -107,6 +107,14 @@ fn remove_pods(names: &[Name], errors: &mut Vec<anyhow::Error>) {
         .filter(|(_, node)| serving.contains(node))
         .collect();
     for result in parallel::map(&pods, |(pod, node)| Plugin::of_node(&binary, *node).del(*pod)) {
+        keep(errors, result);
+    }
+}
+
+fn end_processes(names: &[Name], choose: impl Fn(&Process) -> bool, errors: &mut Vec<anyhow::Error>) {
+    let found = keep(errors, processes_in(names)).unwrap_or_default();
+    let chosen: Vec<Process> = found.into_iter().filter(choose).collect();
+    for result in parallel::map(&chosen, |process| process.end()) {
         keep(errors, result);
     }
 }

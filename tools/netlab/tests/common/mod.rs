@@ -1,0 +1,104 @@
+//! What the lab tests share: turns, labs that are taken down whatever happens, and looking for what was left behind.
+#![allow(clippy::unwrap_used)]
+#![allow(dead_code, reason = "every test binary uses a part")]
+
+use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::path::Path;
+use std::process::Command;
+
+use heddle_netlab::{Lab, LabSpec, Lock, State, WhenTaken, take_down_any};
+
+const TURNS: &str = "/run/heddle-lab-tests.lock";
+
+/// A test's turn: there is one machine, so one lab at a time.
+pub(crate) struct Turn {
+    _lock: Lock,
+}
+
+impl Turn {
+    /// Waits for it. A lab that an earlier, killed test left half-made is removed; somebody's own lab is not.
+    pub(crate) fn wait() -> Self {
+        let lock = Lock::take(Path::new(TURNS), WhenTaken::Wait).unwrap();
+        assert!(State::current().is_err(), "a lab is up: take it down with 'heddle lab down' and test again");
+        take_down_any(&mut ()).unwrap();
+        Self { _lock: lock }
+    }
+}
+
+/// A lab for the length of a test. Taken down at the end of it, however it ends; what cannot be taken down is a failure.
+pub(crate) struct TestLab {
+    lab: Option<Lab>,
+    _turn: Turn,
+}
+
+impl TestLab {
+    pub(crate) fn up(spec: &LabSpec) -> Self {
+        let turn = Turn::wait();
+        let lab = Lab::up(spec, &mut ()).unwrap_or_else(|error| panic!("{error:#}"));
+        Self { lab: Some(lab), _turn: turn }
+    }
+}
+
+impl Deref for TestLab {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        self.lab.as_ref().unwrap()
+    }
+}
+
+impl Drop for TestLab {
+    fn drop(&mut self) {
+        let Some(lab) = self.lab.take() else { return };
+        if std::thread::panicking() {
+            show_drops(&lab);
+        }
+        if let Err(error) = lab.down(&mut ())
+            && !std::thread::panicking()
+        {
+            panic!("the lab did not go: {error:#}");
+        }
+    }
+}
+
+/// For the reader of a failed test: what the switches dropped, and the ends of their logs.
+fn show_drops(lab: &Lab) {
+    for node in lab.state().nodes {
+        let drops = lab.node(&node.name.to_string()).and_then(|node| node.control()?.drops());
+        let drops = drops.unwrap_or_default().into_iter().filter(|drop| drop.packets > 0);
+        let list: Vec<_> = drops.map(|drop| format!("{} {}", drop.packets, drop.reason)).collect();
+        eprintln!("{} dropped: {}", node.name, list.join(", "));
+        let log = std::fs::read_to_string(node.socket.with_file_name("switch.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        eprintln!("{}", lines[lines.len().saturating_sub(10)..].join("\n"));
+    }
+}
+
+/// What a lab could leave behind, each thing on a line.
+pub(crate) fn traces() -> BTreeSet<String> {
+    let mut traces = BTreeSet::new();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let names = run("ip", &["netns", "list"]);
+    traces.extend(names.lines().map(|line| format!("namespace {}", line.split(' ').next().unwrap())));
+    traces.extend(
+        run("ip", &["-o", "link"]).lines().map(|line| format!("link {}", line.split(": ").nth(1).unwrap())),
+    );
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    traces.extend(mounts.lines().map(|line| format!("mount {}", line.split(' ').nth(4).unwrap())));
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        // The test's own processes, by the files they are given.
+        if command.contains("/run/heddle-lab/") {
+            traces.insert(format!("process {command}"));
+        }
+    }
+    for file in std::fs::read_dir("/run").unwrap().flatten() {
+        traces.insert(format!("file {}", file.path().display()));
+    }
+    traces
+}

@@ -1,0 +1,34 @@
+//! Linux's own vxlan device at the far end: the overlay is RFC 7348 as others speak it, in both directions.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::TestLab;
+use heddle_netlab::{LabSpec, Underlay, tcp_transfer, udp_echo};
+
+const SIZES: [usize; 5] = [0, 64, 1400, 4000, 20_000];
+const TEN_MEGABYTES: u64 = 10 << 20;
+
+fn interoperates(underlay: Underlay) {
+    let lab = TestLab::up(&LabSpec { underlay, ..LabSpec::new(1, 1) });
+    let peer = lab.add_linux_peer(2).unwrap();
+    let pod = lab.pod("n1p1").unwrap();
+    for v6 in [false, true] {
+        let (pod_address, peer_address) = (pod.address(v6).unwrap(), peer.address(v6));
+        pod.namespace.must_ping(peer_address).unwrap();
+        peer.namespace.must_ping(pod_address).unwrap();
+        udp_echo(&pod.namespace, &peer.namespace, peer_address, &SIZES).unwrap();
+        tcp_transfer(&pod.namespace, &peer.namespace, peer_address, TEN_MEGABYTES).unwrap();
+        tcp_transfer(&peer.namespace, &pod.namespace, pod_address, TEN_MEGABYTES).unwrap();
+    }
+}
+
+#[test]
+fn linux_vxlan_over_ipv4() {
+    interoperates(Underlay::Ipv4);
+}
+
+#[test]
+fn linux_vxlan_over_ipv6() {
+    interoperates(Underlay::Ipv6);
+}
