@@ -27,7 +27,7 @@ pub(crate) const RING: u32 = 1024;
 /// A registered UMEM and its anchor.
 #[derive(Debug)]
 pub(crate) struct Umem {
-    umem: xsk_rs::Umem,
+    inner: xsk_rs::Umem,
     /// Descriptor of every chunk, at its place for data. xsk-rs has no other way to make one.
     descriptors: Box<[FrameDesc]>,
     places: Places,
@@ -57,13 +57,18 @@ impl Umem {
             .build();
         let places = Places::default();
         let anchor = bind::bind(&umem, &places, "lo", 0, anchor_config).map_err(ArenaError::Anchor)?;
-        Ok(Self { umem, descriptors: descriptors.into_boxed_slice(), places, _anchor: Mutex::new(anchor) })
+        Ok(Self {
+            inner: umem,
+            descriptors: descriptors.into_boxed_slice(),
+            places,
+            _anchor: Mutex::new(anchor),
+        })
     }
 
     /// Where the memory begins.
     pub(crate) fn base(&self) -> NonNull<u8> {
         // SAFETY: the descriptor is one of this UMEM, and nobody else has access to the memory yet; the slice is empty.
-        let data = unsafe { self.umem.data(&self.descriptors[0]) }.contents().as_ptr();
+        let data = unsafe { self.inner.data(&self.descriptors[0]) }.contents().as_ptr();
         debug_assert_eq!(self.descriptors[0].addr(), usize::from(DATA_OFFSET));
         // The slice's pointer may be used for the slice only. But libxdp has passed the address on as an integer, so
         // the pointer to the whole mapping can be had back from its address.
@@ -78,7 +83,7 @@ impl Umem {
         queue: u32,
         config: SocketConfig,
     ) -> Result<Queues, SocketError> {
-        bind::bind(&self.umem, &self.places, interface, queue, config)
+        bind::bind(&self.inner, &self.places, interface, queue, config)
     }
 
     /// Descriptor of chunk `index` with nothing in it.
@@ -96,7 +101,7 @@ impl Umem {
     pub(crate) unsafe fn packet_descriptor(&self, index: u32, len: usize) -> FrameDesc {
         let mut descriptor = self.descriptor(index);
         // SAFETY: the descriptor is one of this UMEM, and the caller owns the frame, so nobody else uses the memory.
-        unsafe { self.umem.data_mut(&mut descriptor) }.cursor().set_pos(len);
+        unsafe { self.inner.data_mut(&mut descriptor) }.cursor().set_pos(len);
         descriptor
     }
 }

@@ -203,7 +203,9 @@ fn a_socket_survives_its_interface() {
         a.socket.transmit(&mut a.pool, &mut batch);
         assert!(b.receive().is_empty());
         let kept: Vec<_> = batch.drain(..).collect();
-        kept.into_iter().for_each(|frame| a.pool.put(frame));
+        for frame in kept {
+            a.pool.put(frame);
+        }
         steering.detach_port("xsk-a").unwrap();
         steering.detach_port("xsk-b").unwrap();
         drop(a);

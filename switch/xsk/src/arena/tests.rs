@@ -59,7 +59,9 @@ proptest! {
             numbers.dedup();
             prop_assert_eq!(numbers.len(), held.len(), "no frame exists twice");
         }
-        held.into_iter().for_each(|frame| pools[0].put(frame));
+        for frame in held {
+            pools[0].put(frame);
+        }
     }
 }
 

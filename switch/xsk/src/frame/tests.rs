@@ -102,7 +102,9 @@ proptest! {
             prop_assert_eq!(frame.is_empty(), model.is_empty());
         }
         prop_assert!(frames[0].bytes().iter().chain(frames[2].bytes()).all(|byte| *byte == 0xa5));
-        frames.into_iter().for_each(|frame| pool.put(frame));
+        for frame in frames {
+            pool.put(frame);
+        }
     }
 }
 
