@@ -6,8 +6,8 @@ mod common;
 use std::net::IpAddr;
 
 use common::cluster::{
-    FAMILIES, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, UPLINK_SLOT, V4, VNI, WORLD, from_pod, inner, node_address,
-    outer, pod, pod_mac,
+    FAMILIES, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, UPLINK_SLOT, V4, VNI, WORLD, from_pod, inner,
+    node_address, outer, pod, pod_mac,
 };
 use common::packets::{Spec, Upper, arp, solicitation, vxlan};
 use common::switch::Switch;
@@ -26,7 +26,8 @@ fn ingress() -> impl Strategy<Value = Ingress> {
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for family in FAMILIES {
-        let (IpAddr::V6(own), gateway) = (pod(1, 1)[1], [GATEWAY_V4.into(), GATEWAY_V6.into()][family]) else {
+        let (IpAddr::V6(own), gateway) = (pod(1, 1)[1], [GATEWAY_V4.into(), GATEWAY_V6.into()][family])
+        else {
             unreachable!()
         };
         for to in [pod(1, 2)[family], pod(2, 1)[family], pod(1, 99)[family], WORLD[family], gateway] {
@@ -97,7 +98,7 @@ proptest! {
 /// The seeds must be good, or the test above only tests `parse`.
 #[test]
 fn seeds_pass_from_some_port() {
-    let forwarded = seeds().iter().filter(|packet| {
+    let forwarded = seeds().into_iter().filter(|packet| {
         [0, 1].map(Ingress::Endpoint).into_iter().chain([Ingress::Uplink]).any(|ingress| {
             let mut switch = Switch::node_1(V4);
             !switch.pass(ingress, packet).sent.is_empty()

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use common::cluster::{
-    FAMILIES, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, V4, V6, VNI, WORLD, from_pod, inner, nic_mac, node_address,
-    outer, pod, pod_mac, tables, vtep_mac,
+    FAMILIES, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, V4, V6, VNI, WORLD, from_pod, inner, nic_mac,
+    node_address, outer, pod, pod_mac, tables, vtep_mac,
 };
 use common::packets::{Spec, Upper, arp, neighbor_discovery, patch, patch_ipv4, solicitation, vxlan};
 use common::switch::{Outcome, Switch};
@@ -126,34 +126,97 @@ fn tunnel_cases() -> Vec<Case> {
         case(TunnelMalformed, "UDP shorter than its header", uplink, patch(good.clone(), 38, &[0, 7])),
         case(TunnelMalformed, "no room for VXLAN", uplink, patch(good.clone(), 38, &[0, 15])),
         case(TunnelMalformed, "a fragment", uplink, patch_ipv4(good.clone(), 6, &[0x20, 0])),
-        case(TunnelUnknownPeer, "a stranger", uplink, with_outer(Spec { from: node_address(9)[V4], ..outer(V4) })),
+        case(
+            TunnelUnknownPeer,
+            "a stranger",
+            uplink,
+            with_outer(Spec { from: node_address(9)[V4], ..outer(V4) }),
+        ),
         case(TunnelChecksum, "wrong over IPv4", uplink, patch(good.clone(), 41, &[good[41] ^ 1])),
-        Case { change: peer_is_v6, ..case(TunnelChecksum, "wrong over IPv6", uplink, patch(good_v6.clone(), 61, &[good_v6[61] ^ 1])) },
-        Case { change: peer_is_v6, ..case(TunnelChecksum, "none over IPv6", uplink, patch(good_v6, 60, &[0, 0])) },
-        case(TunnelEcn, "congestion the sender would not hear of", uplink, with_outer(Spec { traffic_class: 3, ..outer(V4) })),
+        Case {
+            change: peer_is_v6,
+            ..case(TunnelChecksum, "wrong over IPv6", uplink, patch(good_v6.clone(), 61, &[good_v6[61] ^ 1]))
+        },
+        Case {
+            change: peer_is_v6,
+            ..case(TunnelChecksum, "none over IPv6", uplink, patch(good_v6, 60, &[0, 0]))
+        },
+        case(
+            TunnelEcn,
+            "congestion the sender would not hear of",
+            uplink,
+            with_outer(Spec { traffic_class: 3, ..outer(V4) }),
+        ),
         case(TunnelBadSource, "our own pod", uplink, from(pod(1, 2)[V4])),
         case(TunnelBadSource, "our own node", uplink, from(node_address(1)[V4])),
         case(TunnelBadSource, "our gateway", uplink, from(IpAddr::V4(GATEWAY_V4))),
-        Case { change: third_node, ..case(TunnelBadSource, "another node's pod", uplink, from(pod(3, 1)[V4])) },
-        Case { change: third_node, ..case(Transit, "to a third node", uplink, tunnelled(&Spec { to: pod(3, 1)[V4], ..good_inner(V4) })) },
-        case(Transit, "back to where it came from", uplink, tunnelled(&Spec { to: pod(2, 2)[V4], ..good_inner(V4) })),
+        Case {
+            change: third_node,
+            ..case(TunnelBadSource, "another node's pod", uplink, from(pod(3, 1)[V4]))
+        },
+        Case {
+            change: third_node,
+            ..case(
+                Transit,
+                "to a third node",
+                uplink,
+                tunnelled(&Spec { to: pod(3, 1)[V4], ..good_inner(V4) }),
+            )
+        },
+        case(
+            Transit,
+            "back to where it came from",
+            uplink,
+            tunnelled(&Spec { to: pod(2, 2)[V4], ..good_inner(V4) }),
+        ),
         case(DropReason::Truncated, "an inner packet cut off", uplink, vxlan(&outer(V4), VNI, &bytes[..40])),
-        case(UnknownEtherType, "an inner VLAN tag", uplink, vxlan(&outer(V4), VNI, &patch(bytes, 12, &[0x81, 0]))),
+        case(
+            UnknownEtherType,
+            "an inner VLAN tag",
+            uplink,
+            vxlan(&outer(V4), VNI, &patch(bytes, 12, &[0x81, 0])),
+        ),
         case(
             ArpUnanswered,
             "ARP in a tunnel",
             uplink,
-            vxlan(&outer(V4), VNI, &arp(ArpOperation::REQUEST, (vtep_mac(2), vtep_mac(1)), GATEWAY_V4, GATEWAY_V4)),
+            vxlan(
+                &outer(V4),
+                VNI,
+                &arp(ArpOperation::REQUEST, (vtep_mac(2), vtep_mac(1)), GATEWAY_V4, GATEWAY_V4),
+            ),
         ),
         case(
             DropReason::NdUnanswered,
             "a solicitation in a tunnel",
             uplink,
-            vxlan(&outer(V4), VNI, &solicitation((vtep_mac(2), vtep_mac(1)), "fd00:10:244:2::11".parse().unwrap(), GATEWAY_V6, GATEWAY_V6)),
+            vxlan(
+                &outer(V4),
+                VNI,
+                &solicitation(
+                    (vtep_mac(2), vtep_mac(1)),
+                    "fd00:10:244:2::11".parse().unwrap(),
+                    GATEWAY_V6,
+                    GATEWAY_V6,
+                ),
+            ),
         ),
-        case(DropReason::GatewayUnserved, "echo through a tunnel", uplink, tunnelled(&Spec { to: GATEWAY_V4.into(), upper: Upper::Echo, ..good_inner(V4) })),
-        case(DropReason::Multicast, "a group through a tunnel", uplink, tunnelled(&Spec { to: [224, 0, 0, 5].into(), ..good_inner(V4) })),
-        Case { change: |tables| tables.node.uplink = None, ..case(NoUplink, "the uplink is gone", uplink, good) },
+        case(
+            DropReason::GatewayUnserved,
+            "echo through a tunnel",
+            uplink,
+            tunnelled(&Spec { to: GATEWAY_V4.into(), upper: Upper::Echo, ..good_inner(V4) }),
+        ),
+        case(
+            DropReason::Multicast,
+            "a group through a tunnel",
+            uplink,
+            tunnelled(&Spec { to: [224, 0, 0, 5].into(), ..good_inner(V4) }),
+        ),
+        Case {
+            change: |tables| tables.node.uplink = None,
+            ..case(NoUplink, "the uplink is gone", uplink, good)
+        },
     ]
 }
 
@@ -166,7 +229,10 @@ fn third_node(tables: &mut Tables) {
 
 fn sender_cases() -> Vec<Case> {
     use DropReason::{LinkLocal, Martian, NotForUs, SpoofedAddress, SpoofedMac, UnknownEndpoint};
-    let own_v4 = match pod(1, 1)[V4] { IpAddr::V4(own) => own, IpAddr::V6(_) => unreachable!() };
+    let own_v4 = match pod(1, 1)[V4] {
+        IpAddr::V4(own) => own,
+        IpAddr::V6(_) => unreachable!(),
+    };
     let own_mac = pod_mac(1, 1);
     let arp_from = |mac, sender| {
         patch(arp(ArpOperation::REQUEST, (mac, Mac::BROADCAST), sender, GATEWAY_V4), 6, &own_mac.0)
@@ -176,19 +242,64 @@ fn sender_cases() -> Vec<Case> {
     let mut cases = vec![
         case(UnknownEndpoint, "no such endpoint", Ingress::Endpoint(77), good(V4).bytes()),
         case(SpoofedMac, "ARP for a neighbor's MAC", POD_1, arp_from(pod_mac(1, 2), own_v4)),
-        case(SpoofedMac, "ARP with another MAC", POD_1, patch(arp_from(own_mac, own_v4), 6, &pod_mac(1, 2).0)),
-        case(SpoofedAddress, "ARP for a neighbor's address", POD_1, arp_from(own_mac, Ipv4Addr::new(10, 244, 1, 12))),
-        case(SpoofedAddress, "link-local to a pod", POD_1, Spec { from: "fe80::7".parse().unwrap(), ..good(V6) }.bytes()),
-        case(LinkLocal, "to a link-local address", POD_1, Spec { to: "fe80::7".parse().unwrap(), ..good(V6) }.bytes()),
+        case(
+            SpoofedMac,
+            "ARP with another MAC",
+            POD_1,
+            patch(arp_from(own_mac, own_v4), 6, &pod_mac(1, 2).0),
+        ),
+        case(
+            SpoofedAddress,
+            "ARP for a neighbor's address",
+            POD_1,
+            arp_from(own_mac, Ipv4Addr::new(10, 244, 1, 12)),
+        ),
+        case(
+            SpoofedAddress,
+            "link-local to a pod",
+            POD_1,
+            Spec { from: "fe80::7".parse().unwrap(), ..good(V6) }.bytes(),
+        ),
+        case(
+            LinkLocal,
+            "to a link-local address",
+            POD_1,
+            Spec { to: "fe80::7".parse().unwrap(), ..good(V6) }.bytes(),
+        ),
         case(LinkLocal, "from the host's", host, from_host("fe80::7".parse().unwrap(), pod(1, 1)[V6])),
     ];
     for family in FAMILIES {
         cases.extend([
-            case(NotForUs, "another router's MAC", POD_1, Spec { destination_mac: pod_mac(1, 2), ..good(family) }.bytes()),
-            case(SpoofedMac, "a neighbor's MAC", POD_1, Spec { source_mac: pod_mac(1, 2), ..good(family) }.bytes()),
-            case(SpoofedAddress, "a neighbor's address", POD_1, Spec { from: pod(1, 2)[family], ..good(family) }.bytes()),
-            case(SpoofedAddress, "the node's address", POD_1, Spec { from: node_address(1)[family], ..good(family) }.bytes()),
-            case(SpoofedAddress, "the world's address", POD_1, Spec { from: WORLD[family], ..good(family) }.bytes()),
+            case(
+                NotForUs,
+                "another router's MAC",
+                POD_1,
+                Spec { destination_mac: pod_mac(1, 2), ..good(family) }.bytes(),
+            ),
+            case(
+                SpoofedMac,
+                "a neighbor's MAC",
+                POD_1,
+                Spec { source_mac: pod_mac(1, 2), ..good(family) }.bytes(),
+            ),
+            case(
+                SpoofedAddress,
+                "a neighbor's address",
+                POD_1,
+                Spec { from: pod(1, 2)[family], ..good(family) }.bytes(),
+            ),
+            case(
+                SpoofedAddress,
+                "the node's address",
+                POD_1,
+                Spec { from: node_address(1)[family], ..good(family) }.bytes(),
+            ),
+            case(
+                SpoofedAddress,
+                "the world's address",
+                POD_1,
+                Spec { from: WORLD[family], ..good(family) }.bytes(),
+            ),
         ]);
     }
     let v4 = ["0.0.0.0", "127.0.0.1", "240.0.0.1"];
@@ -198,7 +309,12 @@ fn sender_cases() -> Vec<Case> {
         cases.extend([
             case(Martian, "to nobody", POD_1, Spec { to: address, ..good(family) }.bytes()),
             case(Martian, "from nobody by the host", host, from_host(address, pod(1, 1)[family])),
-            case(Martian, "from nobody by a tunnel", Ingress::Uplink, tunnelled(&Spec { from: address, ..good_inner(family) })),
+            case(
+                Martian,
+                "from nobody by a tunnel",
+                Ingress::Uplink,
+                tunnelled(&Spec { from: address, ..good_inner(family) }),
+            ),
         ]);
     }
     for (family, group) in [(V4, "224.0.0.1"), (V4, "255.255.255.255"), (V6, "ff02::1")] {
@@ -214,11 +330,17 @@ fn gateway_cases() -> Vec<Case> {
     let IpAddr::V4(own_v4) = pod(1, 1)[V4] else { unreachable!() };
     let IpAddr::V6(own_v6) = pod(1, 1)[V6] else { unreachable!() };
     let macs = (pod_mac(1, 1), Mac::BROADCAST);
-    let dhcp = Spec { from: [0, 0, 0, 0].into(), to: [255; 4].into(), destination_mac: Mac::BROADCAST, ..good(V4) };
+    let dhcp =
+        Spec { from: [0, 0, 0, 0].into(), to: [255; 4].into(), destination_mac: Mac::BROADCAST, ..good(V4) };
     let mld = Spec { from: "::".parse().unwrap(), to: "ff02::16".parse().unwrap(), ..good(V6) };
     let fragment = Spec { upper: Upper::Echo, ..from_pod(V4, GATEWAY_V4.into()) }.bytes();
     vec![
-        case(ArpUnanswered, "a request for a neighbor", POD_1, arp(ArpOperation::REQUEST, macs, own_v4, own_v4)),
+        case(
+            ArpUnanswered,
+            "a request for a neighbor",
+            POD_1,
+            arp(ArpOperation::REQUEST, macs, own_v4, own_v4),
+        ),
         case(ArpUnanswered, "a reply", POD_1, arp(ArpOperation::REPLY, macs, own_v4, GATEWAY_V4)),
         case(
             ArpUnanswered,
@@ -226,13 +348,33 @@ fn gateway_cases() -> Vec<Case> {
             POD_1,
             patch(arp(ArpOperation::REQUEST, macs, own_v4, GATEWAY_V4), 16, &[0x86, 0xdd]),
         ),
-        case(NdUnanswered, "a solicitation for a neighbor", POD_1, solicitation(macs, own_v6, "ff02::1:ff00:12".parse().unwrap(), own_v6)),
-        case(NdUnanswered, "a router solicitation", POD_1, neighbor_discovery(macs, own_v6, "ff02::2".parse().unwrap(), 133, &[])),
+        case(
+            NdUnanswered,
+            "a solicitation for a neighbor",
+            POD_1,
+            solicitation(macs, own_v6, "ff02::1:ff00:12".parse().unwrap(), own_v6),
+        ),
+        case(
+            NdUnanswered,
+            "a router solicitation",
+            POD_1,
+            neighbor_discovery(macs, own_v6, "ff02::2".parse().unwrap(), 133, &[]),
+        ),
         case(Multicast, "an IPv4 group", POD_1, Spec { to: [239, 1, 2, 3].into(), ..good(V4) }.bytes()),
-        case(Multicast, "an IPv6 group", POD_1, Spec { to: "ff05::1:3".parse().unwrap(), ..good(V6) }.bytes()),
+        case(
+            Multicast,
+            "an IPv6 group",
+            POD_1,
+            Spec { to: "ff05::1:3".parse().unwrap(), ..good(V6) }.bytes(),
+        ),
         case(Multicast, "a DHCP client", POD_1, dhcp.bytes()),
         case(Multicast, "a multicast listener report", POD_1, mld.bytes()),
-        case(Multicast, "a group on layer 2 alone", POD_1, Spec { destination_mac: Mac::BROADCAST, ..good(V4) }.bytes()),
+        case(
+            Multicast,
+            "a group on layer 2 alone",
+            POD_1,
+            Spec { destination_mac: Mac::BROADCAST, ..good(V4) }.bytes(),
+        ),
         case(GatewayUnserved, "a service on IPv4", POD_1, from_pod(V4, GATEWAY_V4.into()).bytes()),
         case(GatewayUnserved, "a service on IPv6", POD_1, from_pod(V6, GATEWAY_V6.into()).bytes()),
         case(GatewayUnserved, "a fragmented echo", POD_1, patch_ipv4(fragment, 6, &[0x20, 0])),
@@ -293,7 +435,10 @@ fn route_cases() -> Vec<Case> {
 }
 
 fn cases() -> Vec<Case> {
-    [parse_cases(), tunnel_cases(), sender_cases(), gateway_cases(), route_cases()].into_iter().flatten().collect()
+    [parse_cases(), tunnel_cases(), sender_cases(), gateway_cases(), route_cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[test]

@@ -12,9 +12,7 @@ use common::cluster::{
 };
 use common::packets::{Spec, Upper, patch, patch_ipv4, vxlan};
 use common::switch::{Outcome, Switch};
-use etherparse::{
-    Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4, icmpv6,
-};
+use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4, icmpv6};
 use heddle_switch::DropReason;
 use heddle_switch::pipeline::Ingress;
 use heddle_switch::tables::HOST;
@@ -86,7 +84,7 @@ fn assert_told(outcome: &Outcome, reason: DropReason, slot: u8, message: &Messag
     assert_eq!(outcome.drops, [(reason, 1)].into());
     assert_eq!(outcome.icmp_errors, 1);
     let (sent_by, notice) = outcome.only_sent();
-    assert_eq!(sent_by, slot.into());
+    assert_eq!(sent_by, u16::from(slot));
     assert_eq!(notice[..6], pod_mac(1, slot).0);
     assert_eq!(notice[6..12], GATEWAY_MAC.0);
     let family = if notice[12] == 8 { V4 } else { V6 };

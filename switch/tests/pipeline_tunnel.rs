@@ -49,9 +49,9 @@ fn open(packet: &[u8], underlay: usize, traffic_class: u8) -> (u16, &[u8]) {
     }
     assert_eq!(udp.destination_port(), VXLAN_PORT);
     assert!(udp.source_port() >= 49152);
-    let [flags, r1, r2, r3, vni @ .., r4] = udp.payload()[..8] else { panic!("no VXLAN header") };
+    let [flags, r1, r2, r3, ref vni @ .., r4] = udp.payload()[..8] else { panic!("no VXLAN header") };
     assert_eq!([flags, r1, r2, r3, r4], [8, 0, 0, 0, 0]);
-    assert_eq!(vni, VNI.to_be_bytes()[1..]);
+    assert_eq!(*vni, VNI.to_be_bytes()[1..]);
     (udp.source_port(), &packet[packet.len() - (udp.payload().len() - 8)..])
 }
 
@@ -61,12 +61,7 @@ fn checksum_v6(udp: &UdpSlice<'_>, source: [u8; 16], destination: [u8; 16]) -> u
 
 /// The packet of a pod of node 1 as it travels inside the tunnel.
 fn inside(spec: Spec) -> Spec {
-    Spec {
-        source_mac: vtep_mac(1),
-        destination_mac: vtep_mac(2),
-        hop_limit: spec.hop_limit - 1,
-        ..spec
-    }
+    Spec { source_mac: vtep_mac(1), destination_mac: vtep_mac(2), hop_limit: spec.hop_limit - 1, ..spec }
 }
 
 #[test]
@@ -74,7 +69,9 @@ fn into_the_tunnel() {
     for underlay in FAMILIES {
         let mut switch = Switch::node_1(underlay);
         for family in FAMILIES {
-            for (upper, payload) in [(Upper::Udp, 0), (Upper::Tcp, 1), (Upper::Echo, 1301), (Upper::Tcp, 1400)] {
+            for (upper, payload) in
+                [(Upper::Udp, 0), (Upper::Tcp, 1), (Upper::Echo, 1301), (Upper::Tcp, 1400)]
+            {
                 for ecn in 0..4 {
                     // The pod's DSCP stays inside; ECN is copied out (RFC 6040, section 4.1).
                     let traffic_class = 0xb8 | ecn;
@@ -102,7 +99,8 @@ fn the_source_port_tells_flows_apart() {
     };
     for family in FAMILIES {
         let flow = from_pod(family, pod(2, 1)[family]);
-        let same: Vec<_> = (0..64).map(|n| Spec { payload: n, hop_limit: 64 - n as u8 / 2, ..flow }).collect();
+        let same: Vec<_> =
+            (0..64).map(|n| Spec { payload: n, hop_limit: 64 - n as u8 / 2, ..flow }).collect();
         assert_eq!(ports_of(&same), 1, "packets of one flow take one path");
         let by_port: Vec<_> = (0..64).map(|n| Spec { ports: (40_000 + n, 53), ..flow }).collect();
         // 64 draws out of 16,384 rarely meet; a hash that is blind to a field would give one port.

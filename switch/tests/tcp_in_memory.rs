@@ -75,7 +75,12 @@ impl Wire {
 
     /// Packets for node `to` that have arrived.
     fn arrived(&mut self, now: u64, to: usize) -> Vec<Vec<u8>> {
-        let due: Vec<_> = self.under_way.range(..(now + 1, 0)).filter(|(_, (node, _))| *node == to).map(|(key, _)| *key).collect();
+        let due: Vec<_> = self
+            .under_way
+            .range(..(now + 1, 0))
+            .filter(|(_, (node, _))| *node == to)
+            .map(|(key, _)| *key)
+            .collect();
         due.into_iter().filter_map(|key| Some(self.under_way.remove(&key)?.1)).collect()
     }
 }
@@ -189,18 +194,28 @@ impl Host {
             let socket = self.sockets.get_mut::<Socket>(end.handle);
             socket.set_timeout(Some(Duration::from_secs(120)));
             if socket.can_recv() {
-                end.received += socket.recv(|bytes| {
-                    let expected = (end.received..).map(|i| byte(peer_seed, i));
-                    assert!(bytes.iter().copied().eq(expected.take(bytes.len())), "the bytes that were sent");
-                    (bytes.len(), bytes.len())
-                }).unwrap();
+                end.received += socket
+                    .recv(|bytes| {
+                        let expected = (end.received..).map(|i| byte(peer_seed, i));
+                        assert!(
+                            bytes.iter().copied().eq(expected.take(bytes.len())),
+                            "the bytes that were sent"
+                        );
+                        (bytes.len(), bytes.len())
+                    })
+                    .unwrap();
             }
             if socket.can_send() && end.sent < BYTES {
-                end.sent += socket.send(|room| {
-                    let n = room.len().min(BYTES - end.sent);
-                    room[..n].iter_mut().enumerate().for_each(|(i, to)| *to = byte(self.seed, end.sent + i));
-                    (n, n)
-                }).unwrap();
+                end.sent += socket
+                    .send(|room| {
+                        let n = room.len().min(BYTES - end.sent);
+                        room[..n]
+                            .iter_mut()
+                            .enumerate()
+                            .for_each(|(i, to)| *to = byte(self.seed, end.sent + i));
+                        (n, n)
+                    })
+                    .unwrap();
             }
             if end.sent == BYTES && socket.state() == State::Established {
                 socket.close();
@@ -252,7 +267,11 @@ fn transfer(seed: u64, underlay: usize) {
     let mut now = 0;
     while !hosts.iter().all(Host::is_done) {
         now += 1;
-        assert!(now < MAX_STEPS, "stuck: {:?}", hosts.map(|host| host.ends.iter().map(|e| (e.sent, e.received)).collect::<Vec<_>>()));
+        assert!(
+            now < MAX_STEPS,
+            "stuck: {:?}",
+            hosts.map(|host| host.ends.iter().map(|e| (e.sent, e.received)).collect::<Vec<_>>())
+        );
         for node in 0..2 {
             hosts[node].work(now, hosts[1 - node].seed);
             forward(&mut switches[node], &mut hosts[node], &mut wire, now, node);
