@@ -29,7 +29,7 @@ pub enum Enforced {
 /// Where the compiler refuses to go on, so that a cluster that splits its pods beyond measure cannot take the node's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most peer classes: the columns of a bitmap.
+    /// Most peer classes.
     pub peer_classes: usize,
     /// Most bytes of bitmaps.
     pub row_bytes: usize,

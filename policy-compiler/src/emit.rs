@@ -175,7 +175,7 @@ impl Compiler {
     }
 
     pub(crate) fn check_limits(&self) -> Result<(), LimitError> {
-        let (_, count) = self.classes.len();
+        let (count, _) = self.classes.len();
         let limit = self.limits.peer_classes;
         if count > limit { Err(LimitError::PeerClasses { count, limit }) } else { Ok(()) }
     }

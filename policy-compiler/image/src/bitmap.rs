@@ -35,12 +35,13 @@ impl Bitmap {
 
     /// Adds all members of `other`.
     pub fn union(&mut self, other: &Self) {
-        if other.words.is_empty() {
+        let (start, words) = other.words();
+        if words.is_empty() {
             return;
         }
-        self.reserve(other.end() - 1);
-        let at = self.reserve(other.start);
-        for (word, more) in self.words[at..].iter_mut().zip(&other.words) {
+        self.reserve(start + words.len() as u32 - 1);
+        let at = self.reserve(start);
+        for (word, more) in self.words[at..].iter_mut().zip(words) {
             *word |= more;
         }
     }
@@ -58,14 +59,11 @@ impl Bitmap {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// The stored words and the number of the first of them. Words at either end may be zero.
+    /// The words from the first to the last that is not zero, and the number of the first of them.
     pub fn words(&self) -> (u32, &[u64]) {
-        (self.start, &self.words)
-    }
-
-    /// Number of the word behind the last one stored.
-    pub(crate) fn end(&self) -> u32 {
-        self.start + self.words.len() as u32
+        let first = self.words.iter().position(|word| *word != 0).unwrap_or(self.words.len());
+        let behind = self.words.iter().rposition(|word| *word != 0).map_or(first, |last| last + 1);
+        (self.start + first as u32, &self.words[first..behind])
     }
 
     fn word_mut(&mut self, number: u32) -> Option<&mut u64> {

@@ -1,13 +1,10 @@
 //! Every verdict of the bitmaps equals the oracle's: for thousands of random clusters compiled at once, and for random sequences of
 //! changes, after which the image also equals that of a fresh compiler in every verdict. Images go through bytes and back first.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::clusters::{Change, Cluster, change, namespace, pod, policy};
 use heddle_image::Image;
 use heddle_policy::Compiler;
 use proptest::prelude::*;
-use support::{Change, Cluster, change, namespace, pod, policy};
 
 fn through_bytes(compiler: &mut Compiler) -> Image {
     Image::decode(&compiler.update().unwrap().encode()).unwrap()
