@@ -66,6 +66,12 @@ impl Bitmap {
         (self.start + first as u32, &self.words[first..behind])
     }
 
+    /// Number of the word behind the last one kept.
+    pub fn end(&self) -> u32 {
+        let (first, words) = self.words();
+        first + words.len() as u32
+    }
+
     fn word_mut(&mut self, number: u32) -> Option<&mut u64> {
         self.words.get_mut(number.wrapping_sub(self.start) as usize)
     }
