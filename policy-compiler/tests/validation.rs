@@ -5,7 +5,7 @@ use heddle_policy::validate::{Problem, read_strictly, validate_namespace, valida
 use serde_json::{Value, json};
 
 /// The fields that are wrong in a policy with this spec.
-fn wrong_fields(spec: Value) -> Vec<String> {
+fn wrong_fields(spec: &Value) -> Vec<String> {
     let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                         "metadata": {"name": "p", "namespace": "n"}, "spec": spec});
     fields(validate_policy(&serde_json::from_value(policy).unwrap()).err().map(|refusal| refusal.problems))
@@ -25,7 +25,7 @@ fn valid_policies_pass() {
         json!({"egress": [{"to": [{"ipBlock": {"cidr": "10.1.2.3/8", "except": ["10.0.0.0/9"]}}, {"ipBlock": {"cidr": "::/0"}}]}]}),
     ];
     for spec in valid {
-        assert_eq!(wrong_fields(spec.clone()), [] as [&str; 0], "{spec}");
+        assert_eq!(wrong_fields(&spec), [] as [&str; 0], "{spec}");
     }
 }
 
@@ -46,7 +46,7 @@ fn ports_are_checked() {
         "8].port",
     ];
     let expected = expected.map(|end| format!("spec.ingress[0].ports[{end}"));
-    assert_eq!(wrong_fields(json!({"ingress": [{"ports": ports}]})), expected);
+    assert_eq!(wrong_fields(&json!({"ingress": [{"ports": ports}]})), expected);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn peers_are_checked() {
         "5].ipBlock.cidr",
     ];
     let expected = expected.map(|end| format!("spec.egress[0].to[{end}"));
-    assert_eq!(wrong_fields(json!({"egress": [{"to": peers}]})), expected);
+    assert_eq!(wrong_fields(&json!({"egress": [{"to": peers}]})), expected);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn selectors_are_checked() {
     let expected = expected.map(|end| format!("spec.podSelector.{end}"));
     assert_eq!(
         wrong_fields(
-            json!({"podSelector": {"matchLabels": {"a/b/c": "x"}, "matchExpressions": expressions}})
+            &json!({"podSelector": {"matchLabels": {"a/b/c": "x"}, "matchExpressions": expressions}})
         ),
         expected
     );
@@ -94,11 +94,11 @@ fn selectors_are_checked() {
 
 #[test]
 fn types_are_checked_and_ignored_rules_too() {
-    assert_eq!(wrong_fields(json!({"policyTypes": ["Ingress", "egress"]})), ["spec.policyTypes[1]"]);
-    assert_eq!(wrong_fields(json!({"policyTypes": ["Ingress", "Egress", "Ingress"]})), ["spec.policyTypes"]);
+    assert_eq!(wrong_fields(&json!({"policyTypes": ["Ingress", "egress"]})), ["spec.policyTypes[1]"]);
+    assert_eq!(wrong_fields(&json!({"policyTypes": ["Ingress", "Egress", "Ingress"]})), ["spec.policyTypes"]);
     // Not in force, but the API server would not take it either.
     assert_eq!(
-        wrong_fields(json!({"policyTypes": ["Ingress"], "egress": [{"to": [{}]}]})),
+        wrong_fields(&json!({"policyTypes": ["Ingress"], "egress": [{"to": [{}]}]})),
         ["spec.egress[0].to[0]"]
     );
 }

@@ -13,6 +13,13 @@ pub enum Row {
     Classes(Bitmap),
 }
 
+impl Row {
+    /// The words that are stored of it.
+    fn words(&self) -> (u32, &[u64]) {
+        if let Self::Classes(classes) = self { classes.words() } else { (0, &[]) }
+    }
+}
+
 /// `allow[port class][peer class]`, laid out in one allocation.
 ///
 /// Rows store the columns from `64 * start` to `64 * (start + width)` only; in front of them each row has a word that
@@ -28,25 +35,21 @@ pub struct Rows {
 impl Rows {
     /// Lays rows out, by port class.
     pub fn new(rows: &[Row]) -> Self {
-        let bitmaps =
-            || rows.iter().filter_map(|row| if let Row::Classes(map) = row { Some(map) } else { None });
-        let used = || bitmaps().filter(|map| !map.words().1.is_empty());
-        let start = used().map(|map| map.words().0).min().unwrap_or(0);
-        let width = used().map(Bitmap::end).max().unwrap_or(start) - start;
+        let used = || rows.iter().map(Row::words).filter(|(_, words)| !words.is_empty());
+        let start = used().map(|(first, _)| first).min().unwrap_or(0);
+        let width = used().map(|(first, words)| first + words.len() as u32).max().unwrap_or(start) - start;
         let stride = width as usize + 1;
-        let mut words = vec![0; rows.len() * stride];
-        for (row, words) in rows.iter().zip(words.chunks_exact_mut(stride)) {
-            match row {
-                Row::All => words.fill(u64::MAX),
-                Row::Classes(map) if map.is_empty() => {}
-                Row::Classes(map) => {
-                    let (first, bits) = map.words();
-                    let at = (first - start) as usize + 1;
-                    words[at..at + bits.len()].copy_from_slice(bits);
-                }
+        let mut laid_out = vec![0; rows.len() * stride];
+        for (row, place) in rows.iter().zip(laid_out.chunks_exact_mut(stride)) {
+            let (first, words) = row.words();
+            if matches!(row, Row::All) {
+                place.fill(u64::MAX);
+            } else if !words.is_empty() {
+                let at = (first - start) as usize + 1;
+                place[at..at + words.len()].copy_from_slice(words);
             }
         }
-        Self { words: words.into(), start, width }
+        Self { words: laid_out.into(), start, width }
     }
 
     /// Rows that came from elsewhere, if the layout is one [`Rows::new`] makes.

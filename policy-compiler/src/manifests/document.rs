@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn nesting_is_bounded() {
-        let stairs: String = (0..=240).map(|column| format!("{}a:\n", " ".repeat(column))).collect();
+        let stairs = (0..=240).map(|column| " ".repeat(column) + "a:\n").collect();
         let hostile = ["[".repeat(100_000), "- ".repeat(100_000), "? ".repeat(100_000), stairs];
         for text in hostile {
             assert!(Document::parse(&text, 1).is_err());

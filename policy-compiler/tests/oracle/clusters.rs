@@ -26,9 +26,9 @@ pub(crate) struct Cluster {
 pub(crate) enum Change {
     SetNamespace(Namespace),
     RemoveNamespace(String),
-    SetPod(Pod),
+    SetPod(Box<Pod>),
     RemovePod(ObjectName),
-    SetPolicy(NetworkPolicy),
+    SetPolicy(Box<NetworkPolicy>),
     RemovePolicy(ObjectName),
     /// Nothing comes for a moment, so the compiler updates.
     Pause,
@@ -185,15 +185,32 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         3 => namespace().prop_map(Change::SetNamespace),
         1 => (0u8..3).prop_map(|number| Change::RemoveNamespace(format!("n{number}"))),
-        8 => pod().prop_map(Change::SetPod),
+        8 => pod().prop_map(|pod| Change::SetPod(pod.into())),
         3 => name("p", 7).prop_map(Change::RemovePod),
-        8 => policy().prop_map(Change::SetPolicy),
+        8 => policy().prop_map(|policy| Change::SetPolicy(policy.into())),
         3 => name("np", 4).prop_map(Change::RemovePolicy),
         4 => Just(Change::Pause),
     ]
 }
 
 impl Cluster {
+    /// The cluster and a compiler that was told of it, policies first: the order in which it is hardest.
+    pub(crate) fn build(
+        namespaces: Vec<Namespace>,
+        pods: Vec<Pod>,
+        policies: Vec<NetworkPolicy>,
+    ) -> (Self, Compiler) {
+        let (mut cluster, mut compiler) = (Self::default(), Compiler::default());
+        policies
+            .into_iter()
+            .for_each(|policy| cluster.apply(Change::SetPolicy(policy.into()), &mut compiler));
+        pods.into_iter().for_each(|pod| cluster.apply(Change::SetPod(pod.into()), &mut compiler));
+        namespaces
+            .into_iter()
+            .for_each(|namespace| cluster.apply(Change::SetNamespace(namespace), &mut compiler));
+        (cluster, compiler)
+    }
+
     /// Makes a change here and in the compiler.
     pub(crate) fn apply(&mut self, change: Change, compiler: &mut Compiler) {
         let key = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
@@ -210,7 +227,7 @@ impl Cluster {
             }
             Change::SetPod(pod) => {
                 compiler.set_pod(validate_pod(&pod).unwrap());
-                self.pods.insert(key(&pod.metadata), pod);
+                self.pods.insert(key(&pod.metadata), *pod);
             }
             Change::RemovePod(name) => {
                 compiler.remove_pod(&name);
@@ -218,7 +235,7 @@ impl Cluster {
             }
             Change::SetPolicy(policy) => {
                 compiler.set_policy(validate_policy(&policy).unwrap());
-                self.policies.insert(key(&policy.metadata), policy);
+                self.policies.insert(key(&policy.metadata), *policy);
             }
             Change::RemovePolicy(name) => {
                 compiler.remove_policy(&name);

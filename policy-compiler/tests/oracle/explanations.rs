@@ -1,7 +1,7 @@
 //! Explanations of random clusters: their verdict is the oracle's, and each rule they name, put alone into a policy of its own, allows
 //! the packet by itself.
 
-use crate::clusters::{Change, Cluster, PROBES, namespace, pod, policy};
+use crate::clusters::{Cluster, PROBES, namespace, pod, policy};
 use heddle_policy::Compiler;
 use heddle_policy::explain::{ExplainError, Place, Port, Reason, RuleReference};
 use heddle_policy::model::ObjectName;
@@ -54,11 +54,7 @@ proptest! {
     #[test]
     fn agree_with_the_oracle(namespaces in prop::collection::vec(namespace(), 1..4), pods in prop::collection::vec(pod(), 2..5),
                              policies in prop::collection::vec(policy(), 1..5)) {
-        let (mut cluster, mut compiler) = (Cluster::default(), Compiler::default());
-        let changes = policies.into_iter().map(Change::SetPolicy).chain(pods.into_iter().map(Change::SetPod));
-        for change in changes.chain(namespaces.into_iter().map(Change::SetNamespace)) {
-            cluster.apply(change, &mut compiler);
-        }
+        let (cluster, mut compiler) = Cluster::build(namespaces, pods, policies);
         let namespaces: Vec<Namespace> = cluster.namespaces.values().cloned().collect();
         let pods: Vec<Pod> = cluster.pods.values().cloned().collect();
         let policies: Vec<NetworkPolicy> = cluster.policies.values().cloned().collect();

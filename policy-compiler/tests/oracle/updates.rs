@@ -8,13 +8,13 @@ use heddle_policy::validate::{validate_pod, validate_policy};
 use heddle_policy::{Compiler, Enforced, LimitError, Limits, model::ObjectName};
 use serde_json::{Value, json};
 
-fn pod(namespace: &str, name: &str, address: &str, labels: Value) -> heddle_policy::model::Pod {
+fn pod(namespace: &str, name: &str, address: &str, labels: &Value) -> heddle_policy::model::Pod {
     let pod = json!({"metadata": {"namespace": namespace, "name": name, "labels": labels}, "spec": {"containers": [], "nodeName": "one"},
                      "status": {"podIP": address}});
     validate_pod(&serde_json::from_value(pod).unwrap()).unwrap()
 }
 
-fn policy(namespace: &str, name: &str, spec: Value) -> heddle_policy::model::Policy {
+fn policy(namespace: &str, name: &str, spec: &Value) -> heddle_policy::model::Policy {
     let policy = json!({"metadata": {"namespace": namespace, "name": name}, "spec": spec});
     validate_policy(&serde_json::from_value(policy).unwrap()).unwrap()
 }
@@ -29,14 +29,14 @@ fn cluster() -> Compiler {
                 &namespace,
                 &format!("p{p}"),
                 &format!("10.0.{n}.{p}"),
-                json!({"app": format!("a{}", p % 2)}),
+                &json!({"app": format!("a{}", p % 2)}),
             ));
         }
         let from = json!([{"from": [{"podSelector": {"matchLabels": {"app": "a0"}}}]}]);
         compiler.set_policy(policy(
             &namespace,
             "own",
-            json!({"podSelector": {"matchLabels": {"app": "a1"}}, "ingress": from}),
+            &json!({"podSelector": {"matchLabels": {"app": "a1"}}, "ingress": from}),
         ));
     }
     compiler
@@ -59,7 +59,7 @@ fn rebuilt(before: &Image, after: &Image) -> Vec<usize> {
 fn a_pod_of_a_known_kind_rebuilds_nothing() {
     let mut compiler = cluster();
     let before = compiler.update().unwrap();
-    compiler.set_pod(pod("n3", "new", "10.0.3.99", json!({"app": "a0"})));
+    compiler.set_pod(pod("n3", "new", "10.0.3.99", &json!({"app": "a0"})));
     let after = compiler.update().unwrap();
     assert_eq!(rebuilt(&before, &after), [] as [usize; 0]);
     assert_eq!(after.peer_class([10, 0, 3, 99].into()), after.peer_class([10, 0, 3, 0].into()));
@@ -69,7 +69,7 @@ fn a_pod_of_a_known_kind_rebuilds_nothing() {
         compiler.remove_pod(&ObjectName::new("n3", p));
     }
     compiler.update().unwrap();
-    compiler.set_pod(pod("n3", "p0", "10.0.3.0", json!({"app": "a0"})));
+    compiler.set_pod(pod("n3", "p0", "10.0.3.0", &json!({"app": "a0"})));
     assert_eq!(rebuilt(&before, &compiler.update().unwrap()), [] as [usize; 0]);
 }
 
@@ -78,12 +78,12 @@ fn a_policy_rebuilds_the_classes_it_selects() {
     let mut compiler = cluster();
     let before = compiler.update().unwrap();
     let spec = json!({"podSelector": {"matchLabels": {"app": "a1"}}, "ingress": [{"ports": [{"port": 80}]}]});
-    compiler.set_policy(policy("n3", "own", spec));
+    compiler.set_policy(policy("n3", "own", &spec));
     assert_eq!(rebuilt(&before, &compiler.update().unwrap()), [3]);
     // The same object again is no change.
     let before = compiler.update().unwrap();
     let spec = json!({"podSelector": {"matchLabels": {"app": "a1"}}, "ingress": [{"ports": [{"port": 80}]}]});
-    compiler.set_policy(policy("n3", "own", spec));
+    compiler.set_policy(policy("n3", "own", &spec));
     assert_eq!(rebuilt(&before, &compiler.update().unwrap()), [] as [usize; 0]);
 }
 
@@ -94,8 +94,8 @@ fn numbers_are_used_again() {
     let stats = compiler.stats();
     for round in 0..2000 {
         let spec = json!({"ingress": [{"from": [{"podSelector": {"matchLabels": {"round": format!("r{round}")}}}, {"ipBlock": {"cidr": "10.0.0.0/14"}}]}]});
-        compiler.set_policy(policy("n0", "churn", spec));
-        compiler.set_pod(pod("n0", "churn", "10.0.0.99", json!({"round": format!("r{round}")})));
+        compiler.set_policy(policy("n0", "churn", &spec));
+        compiler.set_pod(pod("n0", "churn", "10.0.0.99", &json!({"round": format!("r{round}")})));
         compiler.update().unwrap();
     }
     compiler.remove_policy(&ObjectName::new("n0", "churn"));
@@ -117,24 +117,29 @@ fn numbers_are_used_again() {
 fn limits_stop_the_image_and_not_the_compiler() {
     let mut compiler = Compiler::new(Enforced::Cluster, Limits { peer_classes: 8, row_bytes: 1 << 20 });
     for p in 0..10 {
-        compiler.set_pod(pod("n", &format!("p{p}"), &format!("10.0.0.{p}"), json!({"own": format!("v{p}")})));
+        compiler.set_pod(pod(
+            "n",
+            &format!("p{p}"),
+            &format!("10.0.0.{p}"),
+            &json!({"own": format!("v{p}")}),
+        ));
     }
     let peers: Vec<_> =
         (0..10).map(|p| json!({"podSelector": {"matchLabels": {"own": format!("v{p}")}}})).collect();
-    compiler.set_policy(policy("n", "wide", json!({"ingress": [{"from": peers}]})));
+    compiler.set_policy(policy("n", "wide", &json!({"ingress": [{"from": peers}]})));
     assert!(
         matches!(compiler.update(), Err(LimitError::PeerClasses { count: 11, limit: 8 })),
         "each pod is a class of its own"
     );
-    compiler.set_policy(policy("n", "wide", json!({"ingress": [{"from": [peers[0]]}]})));
-    assert!(matches!(compiler.update(), Err(LimitError::PeerClasses { .. }) | Ok(_)));
+    compiler.set_policy(policy("n", "wide", &json!({"ingress": [{"from": [peers[0]]}]})));
+    assert!(compiler.update().is_ok(), "two are few enough again");
 
     let mut compiler = Compiler::new(Enforced::Cluster, Limits { peer_classes: 1 << 20, row_bytes: 16 });
-    compiler.set_pod(pod("n", "p", "10.0.0.1", json!({})));
-    compiler.set_policy(policy("n", "a", json!({"ingress": [{"ports": [{"port": 1}]}, {"from": [{"podSelector": {}}], "ports": [{"port": 2}]}]})));
+    compiler.set_pod(pod("n", "p", "10.0.0.1", &json!({})));
+    compiler.set_policy(policy("n", "a", &json!({"ingress": [{"ports": [{"port": 1}]}, {"from": [{"podSelector": {}}], "ports": [{"port": 2}]}]})));
     assert!(matches!(compiler.update(), Err(LimitError::RowBytes { limit: 16, .. })));
     assert!(matches!(compiler.update(), Err(LimitError::RowBytes { .. })), "it stays refused");
-    compiler.set_policy(policy("n", "a", json!({})));
+    compiler.set_policy(policy("n", "a", &json!({})));
     let image = compiler.update().unwrap();
     assert!(!image.allows(
         image.endpoint("n", "p").unwrap(),
@@ -148,14 +153,14 @@ fn limits_stop_the_image_and_not_the_compiler() {
 #[test]
 fn a_node_enforces_its_own_pods_only() {
     let mut compiler = Compiler::new(Enforced::Node("one".into()), Limits::default());
-    let mut elsewhere = pod("n", "elsewhere", "10.0.1.1", json!({"app": "a"}));
+    let mut elsewhere = pod("n", "elsewhere", "10.0.1.1", &json!({"app": "a"}));
     elsewhere.node = Some("two".into());
     compiler.set_pod(elsewhere);
-    compiler.set_pod(pod("n", "here", "10.0.0.1", json!({})));
+    compiler.set_pod(pod("n", "here", "10.0.0.1", &json!({})));
     compiler.set_policy(policy(
         "n",
         "a",
-        json!({"ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "a"}}}]}]}),
+        &json!({"ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "a"}}}]}]}),
     ));
     let image = compiler.update().unwrap();
     assert_eq!(image.endpoint("n", "elsewhere"), None);

@@ -1,7 +1,7 @@
 //! Every verdict of the bitmaps equals the oracle's: for thousands of random clusters compiled at once, and for random sequences of
 //! changes, after which the image also equals that of a fresh compiler in every verdict. Images go through bytes and back first.
 
-use crate::clusters::{Change, Cluster, change, namespace, pod, policy};
+use crate::clusters::{Cluster, change, namespace, pod, policy};
 use heddle_image::Image;
 use heddle_policy::Compiler;
 use proptest::prelude::*;
@@ -20,11 +20,7 @@ proptest! {
     #[test]
     fn compiled_at_once(namespaces in prop::collection::vec(namespace(), 0..4), pods in prop::collection::vec(pod(), 0..6),
                         policies in prop::collection::vec(policy(), 0..5)) {
-        let (mut cluster, mut compiler) = (Cluster::default(), Compiler::default());
-        let changes = policies.into_iter().map(Change::SetPolicy).chain(pods.into_iter().map(Change::SetPod));
-        for change in changes.chain(namespaces.into_iter().map(Change::SetNamespace)) {
-            cluster.apply(change, &mut compiler);
-        }
+        let (cluster, mut compiler) = Cluster::build(namespaces, pods, policies);
         cluster.compare(&compiler.update().unwrap())?;
         cluster.compare(&through_bytes(&mut compiler))?;
     }
