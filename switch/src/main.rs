@@ -28,7 +28,7 @@ struct Arguments {
     /// With --cleanup: also forget endpoints and routes
     #[arg(long, requires = "cleanup")]
     state: bool,
-    /// What to log, such as "info" or "heddle_switch=debug"; RUST_LOG is the default
+    /// What to log, such as "info" or `heddle_switch=debug`; the default is `RUST_LOG`, else "info"
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
 }

@@ -13,6 +13,9 @@ mod slot;
 mod wake;
 mod watch;
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
 

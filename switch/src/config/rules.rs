@@ -18,7 +18,7 @@ const MAX_SOCKET_PATH: usize = 107;
 const MAX_INTERFACE_NAME: usize = 15;
 
 /// A DNS subdomain, as Kubernetes names nodes (RFC 1123).
-pub(super) fn node_name(value: Value) -> Result<String, String> {
+pub(super) fn node_name(value: &Value) -> Result<String, String> {
     let text = section::text(value)?;
     let label = |label: &str| {
         let bytes = label.as_bytes();
@@ -31,7 +31,7 @@ pub(super) fn node_name(value: Value) -> Result<String, String> {
     Err(format!("is \"{text}\", write the node's name in lower case letters, digits, '-' and '.'"))
 }
 
-pub(super) fn absolute_path(value: Value) -> Result<PathBuf, String> {
+pub(super) fn absolute_path(value: &Value) -> Result<PathBuf, String> {
     let text = section::text(value)?;
     if text.starts_with('/') && !text.contains('\0') {
         Ok(text.into())
@@ -40,7 +40,7 @@ pub(super) fn absolute_path(value: Value) -> Result<PathBuf, String> {
     }
 }
 
-pub(super) fn socket_path(value: Value) -> Result<PathBuf, String> {
+pub(super) fn socket_path(value: &Value) -> Result<PathBuf, String> {
     let path = absolute_path(value)?;
     if path.as_os_str().len() > MAX_SOCKET_PATH || path.file_name().is_none() {
         return Err(format!("is \"{}\", write a file of at most {MAX_SOCKET_PATH} bytes", path.display()));
@@ -49,7 +49,7 @@ pub(super) fn socket_path(value: Value) -> Result<PathBuf, String> {
 }
 
 /// A name Linux takes for an interface (`dev_valid_name`, net/core/dev.c).
-pub(super) fn interface_name(value: Value) -> Result<String, String> {
+pub(super) fn interface_name(value: &Value) -> Result<String, String> {
     let text = section::text(value)?;
     let bad = |b: u8| b == b'/' || b == b':' || b == 0 || b.is_ascii_whitespace();
     if text.is_empty()
@@ -63,7 +63,7 @@ pub(super) fn interface_name(value: Value) -> Result<String, String> {
 }
 
 /// At least one prefix; none contains another.
-pub(super) fn cidrs(value: Value) -> Result<Vec<IpNet>, String> {
+pub(super) fn cidrs(value: &Value) -> Result<Vec<IpNet>, String> {
     let cidrs = section::list(value, cidr)?;
     if cidrs.is_empty() {
         return Err("is empty, write at least one prefix such as \"10.244.1.0/24\"".to_owned());
@@ -76,7 +76,7 @@ pub(super) fn cidrs(value: Value) -> Result<Vec<IpNet>, String> {
     Ok(cidrs)
 }
 
-fn cidr(value: Value) -> Result<IpNet, String> {
+fn cidr(value: &Value) -> Result<IpNet, String> {
     let text = section::text(value)?;
     let example = "write a prefix such as \"10.244.1.0/24\" or \"fd00:10:244:1::/64\"";
     let prefix: IpNet = text.parse().map_err(|_| format!("is \"{text}\", {example}"))?;
@@ -107,7 +107,7 @@ pub(super) fn pods_outside_cluster(pods: &[IpNet], cluster: &[IpNet]) -> Vec<Str
 }
 
 /// One core for each worker, or none at all.
-pub(super) fn cores(value: Value, workers: u16) -> Result<Vec<usize>, String> {
+pub(super) fn cores(value: &Value, workers: u16) -> Result<Vec<usize>, String> {
     let cores = section::list(value, |core| section::integer(core, 0..=usize::from(u16::MAX)))?;
     if cores.len() != usize::from(workers) {
         return Err(format!("names {} cores for {workers} workers; name one each", cores.len()));
@@ -118,11 +118,11 @@ pub(super) fn cores(value: Value, workers: u16) -> Result<Vec<usize>, String> {
     }
 }
 
-pub(super) fn frame_size(value: Value) -> Result<u32, String> {
+pub(super) fn frame_size(value: &Value) -> Result<u32, String> {
     // What the kernel takes without huge pages (`xdp_umem_reg`, net/xdp/xdp_umem.c).
     match value.as_integer() {
         Some(2048) => Ok(2048),
         Some(4096) => Ok(4096),
-        _ => Err(format!("is {}, write 2048 or 4096", describe(&value))),
+        _ => Err(format!("is {}, write 2048 or 4096", describe(value))),
     }
 }

@@ -30,10 +30,10 @@ impl<'a> Section<'a> {
     pub(super) fn get<T>(
         &mut self,
         key: &'static str,
-        convert: impl FnOnce(Value) -> Result<T, String>,
+        convert: impl FnOnce(&Value) -> Result<T, String>,
     ) -> Option<T> {
         self.taken.push(key);
-        match convert(self.table.remove(key)?) {
+        match convert(&self.table.remove(key)?) {
             Ok(value) => Some(value),
             Err(message) => {
                 self.note(key, message);
@@ -46,7 +46,7 @@ impl<'a> Section<'a> {
     pub(super) fn required<T>(
         &mut self,
         key: &'static str,
-        convert: impl FnOnce(Value) -> Result<T, String>,
+        convert: impl FnOnce(&Value) -> Result<T, String>,
     ) -> Option<T> {
         if !self.table.contains_key(key) {
             self.note(key, "is missing and has no default".to_owned());
@@ -57,8 +57,8 @@ impl<'a> Section<'a> {
     /// The section `key`, if it is there.
     pub(super) fn section(&mut self, key: &'static str) -> Option<Section<'_>> {
         let table = self.get(key, |value| match value {
-            Value::Table(table) => Ok(table),
-            other => Err(format!("is {}, write a section: [{key}]", describe(&other))),
+            Value::Table(table) => Ok(table.clone()),
+            other => Err(format!("is {}, write a section: [{key}]", describe(other))),
         })?;
         Some(Section::new(key, table, self.problems))
     }
@@ -81,41 +81,44 @@ pub(super) fn describe(value: &Value) -> String {
     }
 }
 
-pub(super) fn boolean(value: Value) -> Result<bool, String> {
-    value.as_bool().ok_or_else(|| format!("is {}, write true or false", describe(&value)))
+pub(super) fn boolean(value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("is {}, write true or false", describe(value)))
 }
 
-pub(super) fn text(value: Value) -> Result<String, String> {
+pub(super) fn text(value: &Value) -> Result<String, String> {
     match value {
-        Value::String(text) => Ok(text),
-        other => Err(format!("is {}, write text in quotes", describe(&other))),
+        Value::String(text) => Ok(text.clone()),
+        other => Err(format!("is {}, write text in quotes", describe(other))),
     }
 }
 
 /// A whole number within `range`.
-pub(super) fn integer<T>(value: Value, range: RangeInclusive<T>) -> Result<T, String>
+pub(super) fn integer<T>(value: &Value, range: RangeInclusive<T>) -> Result<T, String>
 where
     T: TryFrom<i64> + PartialOrd + std::fmt::Display,
 {
     let number = value.as_integer().and_then(|number| T::try_from(number).ok());
     number.filter(|number| range.contains(number)).ok_or_else(|| {
-        format!("is {}, write a number from {} to {}", describe(&value), range.start(), range.end())
+        format!("is {}, write a number from {} to {}", describe(value), range.start(), range.end())
     })
 }
 
 /// One of some words.
-pub(super) fn one_of<T: Copy>(value: Value, words: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn one_of<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
     let known = || words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
     let found = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
-    found.map(|(_, meaning)| *meaning).ok_or_else(|| format!("is {}, write {}", describe(&value), known()))
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| format!("is {}, write {}", describe(value), known()))
 }
 
 /// A list, each element as `convert` reads it. The first wrong element is the mistake.
-pub(super) fn list<T>(value: Value, convert: impl Fn(Value) -> Result<T, String>) -> Result<Vec<T>, String> {
+pub(super) fn list<T>(
+    value: &Value,
+    convert: impl Fn(&Value) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
     match value {
         Value::Array(elements) => {
-            elements.into_iter().map(|element| convert(element).map_err(|e| format!("one {e}"))).collect()
+            elements.iter().map(|element| convert(element).map_err(|e| format!("one {e}"))).collect()
         }
-        other => Err(format!("is {}, write a list: [...]", describe(&other))),
+        other => Err(format!("is {}, write a list: [...]", describe(other))),
     }
 }

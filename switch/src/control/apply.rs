@@ -206,7 +206,7 @@ impl<D: Dataplane> Control<D> {
             match self.remove_endpoint(&id) {
                 Ok(_) => tracing::info!(%id, "endpoint removed: its interface is gone"),
                 Err(error) => {
-                    tracing::warn!(%id, %error, "endpoint's interface is gone, but it cannot be removed")
+                    tracing::warn!(%id, %error, "endpoint's interface is gone, but it cannot be removed");
                 }
             }
         }

@@ -48,37 +48,37 @@ impl EndpointEntry {
 /// All endpoints but the host, by id and by what must be unique.
 #[derive(Debug, Default)]
 pub(super) struct EndpointRegistry {
-    by_id: BTreeMap<String, EndpointEntry>,
-    by_address: HashMap<IpAddr, String>,
-    by_interface: HashMap<String, String>,
-    by_number: HashMap<EndpointNumber, String>,
+    entries: BTreeMap<String, EndpointEntry>,
+    address_owners: HashMap<IpAddr, String>,
+    interface_owners: HashMap<String, String>,
+    number_owners: HashMap<EndpointNumber, String>,
 }
 
 impl EndpointRegistry {
     pub(super) fn get(&self, id: &str) -> Option<&EndpointEntry> {
-        self.by_id.get(id)
+        self.entries.get(id)
     }
 
     pub(super) fn id_of(&self, number: EndpointNumber) -> Option<&str> {
-        self.by_number.get(&number).map(String::as_str)
+        self.number_owners.get(&number).map(String::as_str)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &EndpointEntry> {
-        self.by_id.values()
+        self.entries.values()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.by_id.len()
+        self.entries.len()
     }
 
     /// The endpoint that has this address.
     pub(super) fn owner_of(&self, address: IpAddr) -> Option<&str> {
-        self.by_address.get(&address).map(String::as_str)
+        self.address_owners.get(&address).map(String::as_str)
     }
 
     /// Refuses what clashes with another endpoint.
     pub(super) fn check_free(&self, spec: &EndpointSpec) -> Result<(), ControlError> {
-        if let Some(other) = self.by_interface.get(&spec.host_interface) {
+        if let Some(other) = self.interface_owners.get(&spec.host_interface) {
             return Err(ControlError::AlreadyExists(format!(
                 "host_interface {} belongs to endpoint {other}; remove that one first",
                 spec.host_interface
@@ -97,20 +97,20 @@ impl EndpointRegistry {
     pub(super) fn insert(&mut self, entry: EndpointEntry) {
         let id = &entry.spec.id;
         for address in &entry.spec.addresses {
-            self.by_address.insert(*address, id.clone());
+            self.address_owners.insert(*address, id.clone());
         }
-        self.by_interface.insert(entry.spec.host_interface.clone(), id.clone());
-        self.by_number.insert(entry.number, id.clone());
-        self.by_id.insert(id.clone(), entry);
+        self.interface_owners.insert(entry.spec.host_interface.clone(), id.clone());
+        self.number_owners.insert(entry.number, id.clone());
+        self.entries.insert(id.clone(), entry);
     }
 
     pub(super) fn remove(&mut self, id: &str) -> Option<EndpointEntry> {
-        let entry = self.by_id.remove(id)?;
+        let entry = self.entries.remove(id)?;
         for address in &entry.spec.addresses {
-            self.by_address.remove(address);
+            self.address_owners.remove(address);
         }
-        self.by_interface.remove(&entry.spec.host_interface);
-        self.by_number.remove(&entry.number);
+        self.interface_owners.remove(&entry.spec.host_interface);
+        self.number_owners.remove(&entry.number);
         Some(entry)
     }
 }

@@ -1,5 +1,6 @@
 //! What pods send to the world leaves with the node's address: one nftables table, Heddle's own.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -32,8 +33,9 @@ fn script(pods: &[IpNet], cluster: &[IpNet]) -> String {
         };
         let (pods, cluster) = (set(pods), set(cluster));
         if !pods.is_empty() {
-            rules += &format!(
-                "    {word} saddr {{ {pods} }} {word} daddr != {{ {cluster} }} oifname != \"{LINUX_SIDE}\" masquerade\n"
+            let _ = writeln!(
+                rules,
+                "    {word} saddr {{ {pods} }} {word} daddr != {{ {cluster} }} oifname != \"{LINUX_SIDE}\" masquerade"
             );
         }
     }

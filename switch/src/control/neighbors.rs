@@ -145,9 +145,10 @@ impl<D: Dataplane + 'static> Resolver<D> {
             }
         };
         if target.complaint != complaint {
-            match &complaint {
-                Some(problem) => tracing::warn!(vtep = %address, "cannot be reached: {problem}"),
-                None => tracing::info!(vtep = %address, "can be reached again"),
+            if let Some(problem) = &complaint {
+                tracing::warn!(vtep = %address, "cannot be reached: {problem}");
+            } else {
+                tracing::info!(vtep = %address, "can be reached again");
             }
             target.complaint = complaint;
         }

@@ -61,17 +61,18 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         .build()
         .map_err(StartError::Runtime)?;
     // Sockets of netlink attach to the runtime they are opened in.
-    let _inside = runtime.enter();
+    let inside = runtime.enter();
     let (control, uplink) = set_up(config, claims.store.clone(), &runtime)?;
     let control = Arc::new(Mutex::new(control));
     tracing::info!(node = config.node, socket = %config.socket.display(), "ready");
     let served = runtime.block_on(serve(&claims.listener, &control, uplink.as_ref()));
     // Ends the tasks, which hold on to `control`.
-    drop(_inside);
+    drop(inside);
     runtime.shutdown_timeout(LAST_CALLS);
-    match Arc::into_inner(control).and_then(|control| control.into_inner().ok()) {
-        Some(control) => control.finish().stop(),
-        None => tracing::warn!("a call does not end; stopping without it"),
+    if let Some(control) = Arc::into_inner(control).and_then(|control| control.into_inner().ok()) {
+        control.finish().stop();
+    } else {
+        tracing::warn!("a call does not end; stopping without it");
     }
     tracing::info!("stopped; pods stay closed until the next start");
     served
