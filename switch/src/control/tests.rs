@@ -1,1 +1,7 @@
-//! tests
+//! Control over a dataplane that only takes notes: what is refused, with which status; what is published; and that a call
+//! that fails changes nothing.
+
+mod endpoints;
+mod fake;
+mod grpc;
+mod routes;

@@ -1,0 +1,183 @@
+//! A dataplane in memory, and a node for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use heddle_api as api;
+
+use crate::DropReason;
+use crate::config::Family;
+use crate::control::{Attached, Control, ControlError, Dataplane, NodeFacts, Store, UplinkFacts};
+use crate::ports::PortId;
+use crate::tables::{EndpointNumber, Tables};
+use crate::wire::Mac;
+
+/// What the fake was told, and what it is to answer.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) interfaces: HashMap<String, u32>,
+    /// Interfaces by the serial of their port.
+    pub(super) attached: BTreeMap<u32, String>,
+    pub(super) published: Vec<Tables>,
+    pub(super) refuse_attach: bool,
+    pub(super) refuse_publish: bool,
+    next_serial: u32,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct FakePlane(Arc<Mutex<Notes>>);
+
+impl FakePlane {
+    pub(super) fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.0.lock().unwrap()
+    }
+
+    /// What was published last.
+    pub(super) fn tables(&self) -> Tables {
+        self.notes().published.last().unwrap().clone()
+    }
+
+    pub(super) fn attached(&self) -> Vec<String> {
+        self.notes().attached.values().cloned().collect()
+    }
+}
+
+impl Dataplane for FakePlane {
+    fn interface_index(&self, name: &str) -> Option<u32> {
+        self.notes().interfaces.get(name).copied()
+    }
+
+    fn attach(&mut self, interface: &str, _: EndpointNumber) -> Result<Attached, ControlError> {
+        let mut notes = self.notes();
+        if notes.refuse_attach {
+            return Err(ControlError::Unavailable("busy".into()));
+        }
+        let serial = notes.next_serial;
+        notes.next_serial += 1;
+        notes.attached.insert(serial, interface.to_owned());
+        Ok(Attached { port: PortId { worker: 0, slot: serial as u16, serial }, stats: Arc::default() })
+    }
+
+    fn detach(&mut self, port: PortId) -> Result<(), ControlError> {
+        self.notes().attached.remove(&port.serial).expect("detached twice");
+        Ok(())
+    }
+
+    fn publish(&mut self, tables: Tables) -> Result<u64, ControlError> {
+        let mut notes = self.notes();
+        if notes.refuse_publish {
+            return Err(ControlError::Unavailable("a worker hangs".into()));
+        }
+        notes.published.push(tables);
+        Ok(notes.published.len() as u64)
+    }
+
+    fn generation(&self) -> u64 {
+        self.notes().published.len() as u64
+    }
+
+    fn workers(&self) -> Vec<api::Worker> {
+        vec![api::Worker::default()]
+    }
+
+    fn census(&self) -> Result<api::FrameCensus, ControlError> {
+        Ok(api::FrameCensus { total: 8192, free: 8192, ..api::FrameCensus::default() })
+    }
+
+    fn drops(&self, reason: DropReason) -> u64 {
+        u64::from(reason == DropReason::NoRoute)
+    }
+}
+
+pub(super) fn facts() -> NodeFacts {
+    let uplink = UplinkFacts {
+        interface: "eth0".into(),
+        index: 2,
+        mac: Mac([2, 0, 0, 0, 0, 9]),
+        mtu: 1500,
+        underlay: Family::Ipv4,
+        address_v4: Some([172, 31, 0, 1].into()),
+        address_v6: None,
+        vni: 1,
+        port: 4789,
+        xdp: "native",
+    };
+    NodeFacts {
+        name: "n1".into(),
+        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap(), "fd00:10:244:1::/64".parse().unwrap()],
+        cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/48".parse().unwrap()],
+        addresses: vec!["172.31.0.1".parse().unwrap()],
+        pod_mtu: 1450,
+        uplink: Some(uplink),
+    }
+}
+
+/// A control thread with its dataplane and its directory.
+pub(super) struct Rig {
+    pub(super) plane: FakePlane,
+    pub(super) control: Control<FakePlane>,
+    pub(super) directory: tempfile::TempDir,
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        Self::with(facts())
+    }
+
+    pub(super) fn with(facts: NodeFacts) -> Self {
+        let plane = FakePlane::default();
+        for index in 1..10 {
+            plane.notes().interfaces.insert(format!("veth{index}"), 100 + index);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let control = start(&plane, facts, &directory);
+        Self { plane, control, directory }
+    }
+
+    /// As after a restart of the daemon: a new control thread and dataplane, the same disk and interfaces.
+    pub(super) fn restart(self) -> Self {
+        let Self { plane, control, directory } = self;
+        drop(control.finish());
+        let interfaces = plane.notes().interfaces.clone();
+        let plane = FakePlane::default();
+        plane.notes().interfaces = interfaces;
+        let mut control = start(&plane, facts(), &directory);
+        control.restore().unwrap();
+        Self { plane, control, directory }
+    }
+
+    /// Changes the state, calls, and asserts that the call failed without leaving a trace.
+    pub(super) fn fails<T: std::fmt::Debug>(
+        &mut self,
+        call: impl FnOnce(&mut Control<FakePlane>) -> Result<T, ControlError>,
+    ) -> ControlError {
+        let before = (self.plane.attached(), fib(&self.plane), self.control.list_endpoints().len());
+        let error = call(&mut self.control).unwrap_err();
+        let after = (self.plane.attached(), fib(&self.plane), self.control.list_endpoints().len());
+        assert_eq!(before, after, "{error}");
+        error
+    }
+}
+
+fn start(plane: &FakePlane, facts: NodeFacts, directory: &tempfile::TempDir) -> Control<FakePlane> {
+    let store = Store::open(directory.path()).unwrap();
+    let node = facts.node();
+    Control::new(plane.clone(), facts, node, store).unwrap()
+}
+
+pub(super) fn fib(plane: &FakePlane) -> Vec<String> {
+    plane.tables().fib.iter().map(|(prefix, next_hop)| format!("{prefix} {next_hop:?}")).collect()
+}
+
+/// A good request for the endpoint with this number.
+pub(super) fn request(n: u32) -> api::AddEndpointRequest {
+    api::AddEndpointRequest {
+        id: format!("pod{n}/eth0"),
+        host_interface: format!("veth{n}"),
+        mac: format!("02:00:00:00:00:0{n}"),
+        addresses: vec![format!("10.244.1.{n}"), format!("fd00:10:244:1::{n}")],
+        pod_namespace: "default".into(),
+        pod_name: format!("pod{n}"),
+        mtu: 0,
+    }
+}
