@@ -34,7 +34,7 @@ pub(crate) fn align_right(table: &mut Table, columns: &[usize]) {
 pub(crate) fn print(text: impl std::fmt::Display) -> Result<()> {
     let text = text.to_string();
     let mut out = std::io::stdout().lock();
-    for line in text.lines() {
+    for line in text.split('\n') {
         // The table pads every cell, the last one too.
         writeln!(out, "{}", line.trim_end())?;
     }

@@ -72,8 +72,10 @@ impl Lab {
     }
 
     /// Leaves the lab up.
-    pub fn keep(mut self) {
+    pub fn keep(mut self) -> Result<()> {
+        self.update(|state| state.kept = true)?;
         self.ownership = None;
+        Ok(())
     }
 
     /// Takes the lab down, and reports what could not be.
@@ -137,7 +139,7 @@ impl Lab {
 
     /// Adds a node that has Linux's vxlan device instead of a switch, and tells the switches.
     pub fn add_linux_peer(&self, number: u8) -> Result<LinuxVxlanPeer> {
-        let peer = LinuxVxlanPeer::create(number, &self.lock_state().spec.clone(), &self.describe_nodes()?)?;
+        let peer = LinuxVxlanPeer::create(number, &self.state().spec, &self.describe_nodes()?)?;
         for node in &self.state().nodes {
             let request = api::UpdateRoutesRequest {
                 set_vteps: vec![peer.vtep()],

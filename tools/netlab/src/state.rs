@@ -21,8 +21,10 @@ pub(crate) const LOCK_FILE: &str = "/run/heddle-lab.lock";
 pub struct State {
     /// What was asked for.
     pub spec: LabSpec,
-    /// It came up completely and was left up. While false, its maker is at work, or died.
+    /// It came up completely.
     pub complete: bool,
+    /// Its maker left it up. While false, its maker is there, holding the lock, or died.
+    pub kept: bool,
     /// Nodes with a switch.
     pub nodes: Vec<NodeState>,
     /// Pods.
@@ -65,7 +67,7 @@ pub struct PodState {
 
 impl State {
     pub(crate) fn new(spec: LabSpec) -> Self {
-        Self { spec, complete: false, nodes: Vec::new(), pods: Vec::new() }
+        Self { spec, complete: false, kept: false, nodes: Vec::new(), pods: Vec::new() }
     }
 
     /// The record of the lab that is up.

@@ -11,6 +11,8 @@ use crate::namespace::Namespace;
 
 /// No single step of a transfer may take longer.
 const STALL: Duration = Duration::from_secs(10);
+/// How long the answer to a datagram may take before it counts as lost.
+const LOST: Duration = Duration::from_secs(2);
 /// Bytes read or written at once.
 const BLOCK: usize = 128 * 1024;
 
@@ -141,13 +143,13 @@ pub fn source_seen(from: &Namespace, to: &Namespace, address: IpAddr) -> Result<
 pub fn udp_echo(from: &Namespace, to: &Namespace, address: IpAddr, sizes: &[usize]) -> Result<()> {
     let server =
         to.run(|| UdpSocket::bind((address, 0)))?.with_context(|| format!("cannot bind {address}"))?;
-    server.set_read_timeout(Some(STALL))?;
+    server.set_read_timeout(Some(LOST))?;
     let target = server.local_addr()?;
     let any: IpAddr = if address.is_ipv6() { [0; 16].into() } else { [0; 4].into() };
     let client = from.run(|| -> std::io::Result<UdpSocket> {
         let client = UdpSocket::bind((any, 0))?;
         client.connect(target)?;
-        client.set_read_timeout(Some(STALL))?;
+        client.set_read_timeout(Some(LOST))?;
         Ok(client)
     })??;
     std::thread::scope(|scope| {

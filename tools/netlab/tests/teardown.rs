@@ -101,7 +101,7 @@ fn a_lost_record_is_no_hindrance() {
         [|path: &Path| std::fs::remove_file(path), |path: &Path| std::fs::write(path, "{\"spec\": ")]
     {
         let lab = Lab::up(&LabSpec::new(1, 1), &mut ()).unwrap();
-        lab.keep();
+        lab.keep().unwrap();
         damage(Path::new("/run/heddle-lab/state.json")).unwrap();
         let down = heddle(&["lab", "down"]).output().unwrap();
         assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));

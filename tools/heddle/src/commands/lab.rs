@@ -39,7 +39,7 @@ fn up(options: &LabUp) -> Result<()> {
     progress.done();
     let lab = raised?;
     let state = lab.state();
-    lab.keep();
+    lab.keep()?;
     print_status(&state)?;
     if let Some(pod) = state.pods.first() {
         print(format!(

@@ -17,10 +17,11 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Waits for it. A lab that an earlier, killed test left half-made is removed; somebody's own lab is not.
+    /// Waits for it. A lab whose maker was killed is removed; one that somebody wants to have is not.
     pub(crate) fn wait() -> Self {
         let lock = Lock::take(Path::new(TURNS), WhenTaken::Wait).unwrap();
-        assert!(State::current().is_err(), "a lab is up: take it down with 'heddle lab down' and test again");
+        let kept = State::current().is_ok_and(|state| state.kept);
+        assert!(!kept, "a lab is up: take it down with 'heddle lab down' and test again");
         take_down_any(&mut ()).unwrap();
         Self { _lock: lock }
     }
