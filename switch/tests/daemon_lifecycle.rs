@@ -6,7 +6,7 @@ mod daemon;
 
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, Node, sh, try_sh};
+use daemon::{Daemon, Node, pings, sh, try_sh};
 use heddle_api as api;
 
 fn config(node: &Node) -> String {
@@ -24,7 +24,7 @@ fn assert_reachable(node: &Node, n: u32, daemon: &Daemon) {
         (&node.name, format!("10.244.9.{n}")),
         (&node.name, format!("fd00:10:244:9::{n}")),
     ] {
-        assert!(node.pings(from, &to), "{from} → {to}\n{}", daemon.log());
+        assert!(pings(from, &to), "{from} → {to}\n{}", daemon.log());
     }
 }
 
@@ -80,7 +80,7 @@ async fn a_pod_outlives_the_daemon() {
     for signal in ["TERM", "KILL"] {
         let code = daemon.end(signal);
         assert_eq!(code, (signal == "TERM").then_some(0));
-        assert!(!node.pings(&node.pod(5), "169.254.1.1"), "closed while nobody switches");
+        assert!(!pings(&node.pod(5), "169.254.1.1"), "closed while nobody switches");
         daemon = Daemon::start(&node, &config(&node)).await;
         let back = endpoints(&mut daemon).await;
         assert_eq!(back.len(), 1, "{}", daemon.log());
@@ -98,7 +98,7 @@ async fn a_pod_outlives_the_daemon() {
     assert_nothing_left(&node);
 }
 
-/// The pod's namespace goes without a RemoveEndpoint.
+/// The pod's namespace goes without a call.
 async fn assert_removed_when_vanished(node: &Node, daemon: &mut Daemon) {
     sh(&format!("ip -n {} link del veth5", node.name));
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -140,7 +140,7 @@ async fn endpoints_come_and_go_without_leaving_frames_or_descriptors() {
         for add in adds.collect::<Vec<_>>() {
             add.await.unwrap();
         }
-        assert!(node.pings(&node.name, "10.244.9.3"), "{}", daemon.log());
+        assert!(pings(&node.name, "10.244.9.3"), "{}", daemon.log());
         for request in &requests {
             let request = api::RemoveEndpointRequest { id: request.id.clone() };
             assert!(daemon.client.remove_endpoint(request).await.unwrap().into_inner().removed);

@@ -1,5 +1,6 @@
 //! Workers over in-memory ports: frames find their port on whichever worker it is, in order; none is lost without a count,
 //! none leaks, and a sleeping worker wakes.
+#![allow(clippy::unwrap_used)]
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;

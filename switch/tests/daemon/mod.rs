@@ -24,6 +24,11 @@ pub fn try_sh(line: &str) -> Output {
     Command::new(words.next().unwrap()).args(words).output().unwrap()
 }
 
+/// Whether a ping from namespace `from` is answered within two seconds.
+pub fn pings(from: &str, to: &str) -> bool {
+    try_sh(&format!("ip netns exec {from} ping -n -c 1 -W 2 {to}")).status.success()
+}
+
 /// A node's namespace with an uplink veth, its pods' namespaces, a BPF file system and a directory.
 pub struct Node {
     pub name: String,
@@ -79,7 +84,7 @@ impl Node {
         format!("{}-p{n}", self.name)
     }
 
-    /// A veth into a fresh namespace of pod N, one digit, with addresses 10.244.9.N and fd00:10:244:9::N.
+    /// A veth into a fresh namespace of pod N, one digit, with addresses `10.244.9.N` and `fd00:10:244:9::N`.
     pub fn add_pod_interface(&self, n: u32) -> api::AddEndpointRequest {
         let (name, pod) = (&self.name, &self.pod(n));
         sh(&format!("ip netns add {pod}"));
@@ -103,11 +108,6 @@ impl Node {
             addresses: vec![format!("10.244.9.{n}"), format!("fd00:10:244:9::{n}")],
             ..api::AddEndpointRequest::default()
         }
-    }
-
-    /// Whether a ping from namespace `from` is answered within two seconds.
-    pub fn pings(&self, from: &str, to: &str) -> bool {
-        try_sh(&format!("ip netns exec {from} ping -n -c 1 -W 2 {to}")).status.success()
     }
 
     fn remove_namespaces(&self) {

@@ -5,6 +5,9 @@ use crate::control::ControlError;
 use crate::tables::NextHop;
 use heddle_api::AddEndpointRequest;
 
+/// What is wrong with a request that otherwise is good, and words of the answer.
+type Change = (fn(&mut AddEndpointRequest), &'static str);
+
 fn next_hop(rig: &Rig, address: &str) -> NextHop {
     rig.plane.tables().fib.lookup(address.parse().unwrap()).unwrap()
 }
@@ -39,7 +42,7 @@ fn the_same_request_again_answers_with_what_is_there() {
 fn clashes_are_refused_and_name_the_other() {
     let mut rig = Rig::new();
     rig.control.add_endpoint(request(5)).unwrap();
-    let clashes: [(fn(&mut AddEndpointRequest), &str); 3] = [
+    let clashes: [Change; 3] = [
         (|r| r.id = "pod5/eth0".into(), "other content"),
         (|r| r.addresses = vec!["fd00:10:244:1::5".into()], "pod5/eth0"),
         (|r| r.host_interface = "veth5".into(), "pod5/eth0"),
@@ -55,7 +58,7 @@ fn clashes_are_refused_and_name_the_other() {
 #[test]
 fn wrong_requests_are_refused_with_the_field_named() {
     let mut rig = Rig::new();
-    let wrong: &[(fn(&mut AddEndpointRequest), &str)] = &[
+    let wrong: &[Change] = &[
         (|r| r.id = String::new(), "id:"),
         (|r| r.id = "a\nb".into(), "id:"),
         (|r| r.host_interface = "much-too-long-name".into(), "host_interface:"),
