@@ -16,7 +16,7 @@ pub struct Node {
     pub gateway_mac: Mac,
     /// Source of the ICMP errors the switch sends: an address of the node.
     pub icmp_source_v4: Ipv4Addr,
-    /// Source of the ICMPv6 errors the switch sends: an address of the node.
+    /// As `icmp_source_v4`, for ICMP over IPv6: an address of the node.
     pub icmp_source_v6: Ipv6Addr,
     /// The overlay's identifier, 24 bits (RFC 7348).
     pub vni: u32,

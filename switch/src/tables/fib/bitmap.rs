@@ -21,6 +21,13 @@ impl ByteSet {
         usize::from(self.before[word(byte)]) + below.count_ones() as usize
     }
 
+    /// Members up to and including `byte`.
+    #[inline]
+    pub(super) fn rank_through(&self, byte: u8) -> usize {
+        let through = self.words[word(byte)] & (u64::MAX >> (63 - (byte & 63)));
+        usize::from(self.before[word(byte)]) + through.count_ones() as usize
+    }
+
     pub(super) fn insert(&mut self, byte: u8) {
         self.words[word(byte)] |= bit(byte);
         self.count();

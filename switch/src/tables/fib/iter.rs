@@ -45,8 +45,8 @@ impl<'a, const N: usize> Iter<'a, N> {
 impl<'a, const N: usize> Place<'a, N> {
     /// A route that ends at a byte comes before the child of that byte, whose routes are longer.
     fn step(&mut self) -> Step<'a, N> {
-        let end = self.node.ends.routes().get(self.end);
-        let child = self.byte.and_then(|from| self.node.children.next(from));
+        let end = self.node.ends().get(self.end);
+        let child = self.byte.and_then(|from| self.node.next_child(from));
         match (end, child) {
             (Some(end), child) if child.is_none_or(|(byte, _)| end.byte <= byte) => {
                 self.end += 1;

@@ -89,9 +89,9 @@ fn check<const N: usize>(subtrie: &Subtrie<N>, above: Option<&node::Node<N>>) ->
     };
     assert!(above.is_none_or(|above| node.depth > above.depth));
     assert!(starts_like_the_one_above(&node.bytes));
-    assert!(node.ends.routes().len() + node.children.len() >= 2, "nothing to decide at {}", node.depth);
-    let (mut routes, mut nodes, mut from) = (node.ends.routes().len(), 1, Some(0));
-    while let Some((byte, child)) = from.and_then(|from| node.children.next(from)) {
+    assert!(node.ends().len() + node.fanout() >= 2, "nothing to decide at {}", node.depth);
+    let (mut routes, mut nodes, mut from) = (node.ends().len(), 1, Some(0));
+    while let Some((byte, child)) = from.and_then(|from| node.next_child(from)) {
         let below = check(child, Some(node));
         routes += below.0;
         nodes += below.1;
@@ -158,7 +158,9 @@ proptest! {
         }
         prop_assert!(fib.v4.root().is_none() && fib.v6.root().is_none() && fib.is_empty());
         drop(fib);
-        copies.iter().for_each(|(fib, model)| check_fib(fib, model, &probes));
+        for (fib, model) in &copies {
+            check_fib(fib, model, &probes);
+        }
     }
 
     /// The order of changes leaves no trace: a table reached by detours is the one built directly.
@@ -210,18 +212,16 @@ fn change_copies_only_its_path() {
     }
     let before = fib.clone();
     fib.insert(net("10.244.3.200/32"), NextHop::Endpoint(200));
-    let node = |fib: &Fib| match fib.v4.root() {
-        Some(Subtrie::Node(node)) => Arc::clone(node),
-        other => panic!("a node was expected, found {other:?}"),
+    let node = |fib: &Fib| {
+        let Some(Subtrie::Node(node)) = fib.v4.root() else { panic!("no node: {fib:?}") };
+        Arc::clone(node)
     };
     let (old, new) = (node(&before), node(&fib));
     assert_eq!((old.depth, new.depth), (2, 2), "two bytes in common are skipped");
     for third in 0..8 {
-        let shared = match (old.children.get(third), new.children.get(third)) {
-            (Some(Subtrie::Node(old)), Some(Subtrie::Node(new))) => Arc::ptr_eq(old, new),
-            other => panic!("two nodes were expected, found {other:?}"),
-        };
-        assert_eq!(shared, third != 3, "10.244.{third}.0/24");
+        let pair = (old.child(third), new.child(third));
+        let (Some(Subtrie::Node(old)), Some(Subtrie::Node(new))) = pair else { panic!("no nodes: {pair:?}") };
+        assert_eq!(Arc::ptr_eq(old, new), third != 3, "10.244.{third}.0/24");
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::NextHop;
 use super::iter::Iter;
 use super::node::{End, Node, Route, Subtrie};
-use super::prefix::{Prefix, common_bits, common_bytes};
+use super::prefix::{Prefix, common_bytes};
 
 /// Prefixes of addresses of `N` bytes, with their next hops.
 #[derive(Debug, Clone)]
@@ -37,18 +37,17 @@ impl<const N: usize> Trie<N> {
     /// The next hop of the longest prefix that contains `address`.
     #[inline]
     pub(super) fn lookup(&self, address: &[u8; N]) -> Option<NextHop> {
-        let mut best = self.default_route;
-        let mut next = self.root.as_ref();
+        let (mut best, mut next, mut depth) = (self.default_route, self.root.as_ref(), 0);
         while let Some(subtrie) = next {
-            match subtrie {
+            let node = match subtrie {
                 Subtrie::Route(route) if route.prefix.contains(address) => return Some(route.next_hop),
-                Subtrie::Node(node) if common_bits(&node.bytes, address) >= 8 * u32::from(node.depth) => {
-                    let byte = address[usize::from(node.depth)];
-                    best = node.ends.lookup(byte).or(best);
-                    next = node.children.get(byte);
-                }
+                Subtrie::Node(node) if node.depth == depth || node.starts(address) => node,
                 _ => break,
-            }
+            };
+            let byte = address[usize::from(node.depth)];
+            best = node.answer(byte).or(best);
+            next = node.child(byte);
+            depth = node.depth + 1;
         }
         best
     }
@@ -64,9 +63,9 @@ impl<const N: usize> Trie<N> {
                 Subtrie::Route(route) => return (route.prefix == *prefix).then_some(route.next_hop),
                 Subtrie::Node(node) if branch(node, prefix) < node.depth => return None,
                 Subtrie::Node(node) if prefix.depth() == node.depth => {
-                    return node.ends.get(prefix.byte(node.depth), prefix.bits());
+                    return node.end(prefix.byte(node.depth), prefix.bits());
                 }
-                Subtrie::Node(node) => next = node.children.get(prefix.byte(node.depth)),
+                Subtrie::Node(node) => next = node.child(prefix.byte(node.depth)),
             }
         }
         None
@@ -139,7 +138,7 @@ fn insert<const N: usize>(subtrie: &mut Subtrie<N>, route: Route<N>) -> Option<N
                 return insert_into(Arc::make_mut(node), route);
             }
             let mut above = Node::new(depth, &node.bytes);
-            above.children.add(node.bytes[usize::from(depth)], Subtrie::Node(Arc::clone(node)));
+            above.add_child(node.bytes[usize::from(depth)], Subtrie::Node(Arc::clone(node)));
             insert_into(&mut above, route);
             *subtrie = Subtrie::Node(Arc::new(above));
             None
@@ -151,15 +150,13 @@ fn insert<const N: usize>(subtrie: &mut Subtrie<N>, route: Route<N>) -> Option<N
 fn insert_into<const N: usize>(node: &mut Node<N>, route: Route<N>) -> Option<NextHop> {
     let byte = route.prefix.byte(node.depth);
     if route.prefix.depth() == node.depth {
-        return node.ends.insert(End { byte, bits: route.prefix.bits(), next_hop: route.next_hop });
+        return node.insert_end(End { byte, bits: route.prefix.bits(), next_hop: route.next_hop });
     }
-    match node.children.get_mut(byte) {
-        Some(child) => insert(child, route),
-        None => {
-            node.children.add(byte, Subtrie::Route(route));
-            None
-        }
+    if let Some(child) = node.child_mut(byte) {
+        return insert(child, route);
     }
+    node.add_child(byte, Subtrie::Route(route));
+    None
 }
 
 /// What a removal leaves of a subtrie.
@@ -175,9 +172,9 @@ fn remove<const N: usize>(subtrie: &mut Subtrie<N>, prefix: &Prefix<N>) -> Left 
     let node = Arc::make_mut(shared);
     let byte = prefix.byte(node.depth);
     if prefix.depth() == node.depth {
-        node.ends.remove(byte, prefix.bits());
-    } else if node.children.get_mut(byte).is_some_and(|child| remove(child, prefix) == Left::Nothing) {
-        node.children.remove(byte);
+        node.remove_end(byte, prefix.bits());
+    } else if node.child_mut(byte).is_some_and(|child| remove(child, prefix) == Left::Nothing) {
+        node.remove_child(byte);
     }
     if let Some(rest) = only_one_left(node) {
         *subtrie = rest;
@@ -187,9 +184,9 @@ fn remove<const N: usize>(subtrie: &mut Subtrie<N>, prefix: &Prefix<N>) -> Left 
 
 /// What to put in the place of a node that has nothing left to decide.
 fn only_one_left<const N: usize>(node: &Node<N>) -> Option<Subtrie<N>> {
-    match (node.ends.routes(), node.children.len()) {
+    match (node.ends(), node.fanout()) {
         ([end], 0) => Some(Subtrie::Route(Route { prefix: node.prefix(end), next_hop: end.next_hop })),
-        ([], 1) => node.children.next(0).map(|(_, child)| child.clone()),
+        ([], 1) => node.next_child(0).map(|(_, child)| child.clone()),
         _ => None,
     }
 }

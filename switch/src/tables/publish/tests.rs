@@ -38,7 +38,9 @@ fn readers_get_what_was_published_last() {
 #[test]
 fn snapshot_is_kept_until_the_slowest_reader_moved_on() {
     let (mut publisher, mut readers) = Publisher::new(0, 2);
-    readers.iter_mut().for_each(|reader| assert_eq!(*reader.refresh(), 0));
+    for reader in &mut readers {
+        assert_eq!(*reader.refresh(), 0);
+    }
     let generation = publisher.publish(1);
     assert_eq!((publisher.seen_by_all(generation), publisher.retired()), (false, 1));
     readers[0].refresh();
@@ -56,7 +58,9 @@ fn parked_and_dropped_readers_hold_nothing_back() {
     let (mut publisher, mut readers) = Publisher::new(0, 2);
     let generation = publisher.publish(1);
     assert_eq!((publisher.seen_by_all(generation), publisher.retired()), (true, 0), "born parked");
-    readers.iter_mut().for_each(|reader| assert_eq!(*reader.refresh(), 1));
+    for reader in &mut readers {
+        assert_eq!(*reader.refresh(), 1);
+    }
     let generation = publisher.publish(2);
     readers[0].park();
     assert!(!publisher.seen_by_all(generation));
