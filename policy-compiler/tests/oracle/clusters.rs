@@ -24,7 +24,7 @@ pub(crate) struct Cluster {
 /// One change as it comes from the API server.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    SetNamespace(Namespace),
+    SetNamespace(Box<Namespace>),
     RemoveNamespace(String),
     SetPod(Box<Pod>),
     RemovePod(ObjectName),
@@ -183,7 +183,7 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         (0u8..3, 0..count).prop_map(move |(n, i)| ObjectName::new(format!("n{n}"), format!("{prefix}{i}")))
     };
     prop_oneof![
-        3 => namespace().prop_map(Change::SetNamespace),
+        3 => namespace().prop_map(|namespace| Change::SetNamespace(namespace.into())),
         1 => (0u8..3).prop_map(|number| Change::RemoveNamespace(format!("n{number}"))),
         8 => pod().prop_map(|pod| Change::SetPod(pod.into())),
         3 => name("p", 7).prop_map(Change::RemovePod),
@@ -201,13 +201,14 @@ impl Cluster {
         policies: Vec<NetworkPolicy>,
     ) -> (Self, Compiler) {
         let (mut cluster, mut compiler) = (Self::default(), Compiler::default());
-        policies
-            .into_iter()
-            .for_each(|policy| cluster.apply(Change::SetPolicy(policy.into()), &mut compiler));
-        pods.into_iter().for_each(|pod| cluster.apply(Change::SetPod(pod.into()), &mut compiler));
-        namespaces
-            .into_iter()
-            .for_each(|namespace| cluster.apply(Change::SetNamespace(namespace), &mut compiler));
+        let policies = policies.into_iter().map(|policy| Change::SetPolicy(policy.into()));
+        let pods = pods.into_iter().map(|pod| Change::SetPod(pod.into()));
+        for change in policies
+            .chain(pods)
+            .chain(namespaces.into_iter().map(|namespace| Change::SetNamespace(namespace.into())))
+        {
+            cluster.apply(change, &mut compiler);
+        }
         (cluster, compiler)
     }
 
@@ -219,7 +220,7 @@ impl Cluster {
         match change {
             Change::SetNamespace(namespace) => {
                 compiler.set_namespace(validate_namespace(&namespace).unwrap());
-                self.namespaces.insert(namespace.metadata.name.clone().unwrap(), namespace);
+                self.namespaces.insert(namespace.metadata.name.clone().unwrap(), *namespace);
             }
             Change::RemoveNamespace(name) => {
                 compiler.remove_namespace(&name);
