@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// A cluster of nodes and pods in network namespaces of this machine
     #[command(subcommand)]
     Lab(LabCommand),
+    /// What NetworkPolicies mean: check, explain, compare
+    #[command(subcommand)]
+    Policy(crate::policy::PolicyCommand),
     /// Raises a two-node lab, sends traffic every way there is, and takes it down again
     Demo,
 }
@@ -133,6 +136,9 @@ mod tests {
             "heddle lab status -o json",
             "heddle lab down",
             "heddle demo",
+            "heddle policy check manifests",
+            "heddle policy explain --manifests d --from a/b --to 10.0.0.1 --port tcp/80",
+            "heddle policy conformance cases.json -o json",
         ] {
             Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

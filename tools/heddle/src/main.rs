@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod demo;
 mod output;
+mod policy;
 mod progress;
 mod target;
 mod view;

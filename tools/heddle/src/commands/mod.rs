@@ -23,6 +23,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Fib(format) => fib::run(&target, format.output)?,
         Command::Drops(options) => drops::run(&target, options)?,
         Command::Lab(command) => return lab::run(command),
+        Command::Policy(command) => return crate::policy::run(command),
         Command::Demo => return crate::demo::run(),
     }
     Ok(ExitCode::SUCCESS)
