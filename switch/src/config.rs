@@ -251,7 +251,7 @@ impl FramesConfig {
     const MIN_COUNT: u32 = 1024;
 
     fn read(section: Option<Section<'_>>) -> Self {
-        let mut config = Self { count: 8192, size: 2048 };
+        let mut config = Self { count: 16384, size: 2048 };
         let Some(mut section) = section else { return config };
         let counts = Self::MIN_COUNT..=heddle_xsk::Arena::MAX_FRAMES;
         if let Some(count) = section.get("count", |value| section::integer(value, counts)) {

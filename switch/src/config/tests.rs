@@ -18,7 +18,7 @@ fn defaults() {
     assert!(config.masquerade);
     assert_eq!((config.mtu, config.uplink), (None, None));
     assert_eq!(config.workers, WorkersConfig { count: 1, cores: vec![], polling: Polling::Adaptive });
-    assert_eq!(config.frames, FramesConfig { count: 8192, size: 2048 });
+    assert_eq!(config.frames, FramesConfig { count: 16384, size: 2048 });
 }
 
 #[test]
