@@ -16,24 +16,32 @@ const LOST: Duration = Duration::from_secs(2);
 /// Bytes read or written at once.
 const BLOCK: usize = 128 * 1024;
 
-/// A pseudo-random sequence, the same for the same seed: xorshift64* (Vigna, "An experimental exploration of
-/// Marsaglia's xorshift generators, scrambled", 2016).
-struct Sequence(u64);
+/// Blocks of pseudo-random bytes, the same for the same seed. They differ in their first eight bytes, the block's number;
+/// the rest is made once, so that sending and comparing cost little beside the network.
+struct Blocks {
+    block: Vec<u8>,
+    number: u64,
+}
 
-impl Sequence {
+impl Blocks {
     fn new(seed: u64) -> Self {
-        // Zero is the generator's fixed point.
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        let mut block = vec![0; BLOCK];
+        // xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016); zero is
+        // its fixed point.
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        for word in block.chunks_exact_mut(8) {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            word.copy_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+        }
+        Self { block, number: 0 }
     }
 
-    fn fill(&mut self, block: &mut [u8]) {
-        for chunk in block.chunks_mut(8) {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            let word = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes();
-            chunk.copy_from_slice(&word[..chunk.len()]);
-        }
+    fn next(&mut self) -> &[u8] {
+        self.block[..8].copy_from_slice(&self.number.to_be_bytes());
+        self.number += 1;
+        &self.block
     }
 }
 
@@ -80,13 +88,11 @@ pub fn tcp_transfer(from: &Namespace, to: &Namespace, address: IpAddr, bytes: u6
 fn send(mut stream: TcpStream, seed: u64, bytes: u64) -> Result<()> {
     stream.set_write_timeout(Some(STALL))?;
     stream.set_read_timeout(Some(STALL))?;
-    let mut sequence = Sequence::new(seed);
-    let mut block = vec![0; BLOCK];
+    let mut blocks = Blocks::new(seed);
     let mut left = bytes;
     while left > 0 {
         let part = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
-        sequence.fill(&mut block[..part]);
-        stream.write_all(&block[..part])?;
+        stream.write_all(&blocks.next()[..part])?;
         left -= part as u64;
     }
     stream.shutdown(std::net::Shutdown::Write)?;
@@ -99,11 +105,10 @@ fn send(mut stream: TcpStream, seed: u64, bytes: u64) -> Result<()> {
 
 fn receive(mut stream: TcpStream, seed: u64, bytes: u64) -> Result<()> {
     stream.set_read_timeout(Some(STALL))?;
-    let mut sequence = Sequence::new(seed);
-    let (mut got, mut expected) = (vec![0; BLOCK], vec![0; BLOCK]);
+    let mut blocks = Blocks::new(seed);
+    let mut got = vec![0; BLOCK];
     let mut offset = 0;
     loop {
-        // Whole blocks, because the sequence is made in words.
         let mut filled = 0;
         while filled < BLOCK {
             match stream.read(&mut got[filled..]) {
@@ -115,8 +120,9 @@ fn receive(mut stream: TcpStream, seed: u64, bytes: u64) -> Result<()> {
                 }
             }
         }
-        sequence.fill(&mut expected[..filled]);
-        if let Some(wrong) = (0..filled).find(|&i| got[i] != expected[i]) {
+        let expected = blocks.next();
+        if got[..filled] != expected[..filled] {
+            let wrong = (0..filled).find(|&i| got[i] != expected[i]).unwrap_or_default();
             bail!("byte {} of {bytes} is wrong", offset + wrong as u64);
         }
         offset += filled as u64;
@@ -165,12 +171,12 @@ pub fn udp_echo(from: &Namespace, to: &Namespace, address: IpAddr, sizes: &[usiz
 }
 
 fn exchange(client: &UdpSocket, number: usize, size: usize) -> Result<()> {
-    let mut sent = vec![0; size];
-    Sequence::new(number as u64).fill(&mut sent);
-    client.send(&sent)?;
+    let mut blocks = Blocks::new(number as u64);
+    let sent = &blocks.next()[..size];
+    client.send(sent)?;
     let mut got = vec![0; usize::from(u16::MAX)];
     let length = client.recv(&mut got).context("no answer")?;
-    ensure!(got[..length] == sent, "the answer differs from what was sent");
+    ensure!(got[..length] == *sent, "the answer differs from what was sent");
     Ok(())
 }
 
@@ -195,8 +201,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (far_end, _) = listener.accept().unwrap();
-        let mut bytes = vec![0; 300_000];
-        Sequence::new(7).fill(&mut bytes);
+        let mut blocks = Blocks::new(7);
+        let mut bytes: Vec<u8> = (0..3).flat_map(|_| blocks.next().to_vec()).collect();
+        bytes.truncate(300_000);
         let length = bytes.len() as u64;
         damage(&mut bytes);
         std::thread::scope(|scope| {
@@ -219,11 +226,17 @@ mod tests {
         assert_eq!(error(&|b| b.truncate(1000)), "the stream ended after 1000 of 300000 bytes");
         assert!(
             error(&|b| {
-                b.remove(5);
+                b.remove(100);
             })
-            .starts_with("byte 5 of 300000 is wrong")
+            .starts_with("byte 100 of 300000 is wrong")
         );
         assert!(error(&|b| b.push(0)).contains("is wrong"));
         assert!(error(&|b| b.swap(40, 41)).starts_with("byte 40"));
+        // Whole blocks in the wrong order differ in their numbers.
+        let swapped = error(&|b| {
+            let (first, second) = b.split_at_mut(BLOCK);
+            first.swap_with_slice(&mut second[..BLOCK]);
+        });
+        assert_eq!(swapped, "byte 7 of 300000 is wrong");
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     if let Some(lab) = raised {
         // Checks go on past a failed one; an interrupt ends them, and dropping the lab takes it down.
         send_traffic(&lab, &mut report, &progress)?;
-        print(format!("\nWhat the switches dropped, all of it provoked above:\n\n{}\n", drops(&lab)?))?;
+        print(format!("\nWhat the switches dropped meanwhile:\n\n{}\n", drops(&lab)?))?;
         report.check("down", "everything taken down again", || {
             let result = lab.down(&mut progress);
             progress.done();
