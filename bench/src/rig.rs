@@ -1,5 +1,6 @@
 //! A switch over ports in memory, with tables as a large cluster has them.
 
+use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -68,6 +69,10 @@ fn port(slot: u16) -> PortId {
 }
 
 /// A node of a cluster of [`NODES`] others, with [`PODS`] pods.
+///
+/// # Panics
+///
+/// Never: the prefixes are constant.
 pub fn tables(underlay: Underlay) -> Tables {
     let mut tables = Tables::default();
     let (address_v4, address_v6) = match node_address(underlay, 0) {
@@ -91,7 +96,9 @@ pub fn tables(underlay: Underlay) -> Tables {
     for number in 1..=PODS {
         let addresses = local_pod(number);
         tables.endpoints.set(number, endpoint(&addresses, pod_mac(number)));
-        addresses.into_iter().for_each(|a| drop(tables.fib.insert(a.into(), NextHop::Endpoint(number))));
+        for address in addresses {
+            tables.fib.insert(address.into(), NextHop::Endpoint(number));
+        }
     }
     for node in 0..NODES {
         let address = node_address(underlay, node + 1);
@@ -120,6 +127,10 @@ pub struct Rig {
 
 impl Rig {
     /// With packets that come by `ingress`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no memory for the frames.
     pub fn new(tables: Tables, ingress: Ingress) -> Self {
         let arena = Arena::heap(4096, 2048).expect("memory");
         let stats = Arc::new(WorkerStats::default());
@@ -136,15 +147,25 @@ impl Rig {
         }
     }
 
-    /// Sends up to a batch of `packets` through: wire, port, pipeline, port, wire. Returns how many came out.
-    pub fn turn(&mut self, packets: &[Vec<u8>], see: impl FnMut(&[u8])) -> usize {
+    /// Puts up to a batch of packets on the wire to the switch.
+    pub fn load(&mut self, packets: &[Vec<u8>]) {
         self.source.1.inject_all(packets.iter().map(Vec::as_slice));
+    }
+
+    /// Moves what is on the wire through the switch: port, pipeline, outbox, port.
+    pub fn forward(&mut self) {
         self.source.0.receive(&mut self.pool, &mut self.batch);
         let now = Instant::now();
         self.pipeline.run(now, &self.tables, self.ingress, &mut self.pool, &mut self.batch, &mut self.outbox);
         self.batch.extend(self.outbox.drain(..).map(|(_, frame)| frame));
         self.sink.0.transmit(&mut self.pool, &mut self.batch);
-        self.sink.1.collect_all(see)
+    }
+
+    /// Takes what the switch sent off the wire; returns how many packets that were.
+    pub fn unload(&mut self) -> usize {
+        self.sink.1.collect_all(|packet| {
+            black_box(packet);
+        })
     }
 
     /// Drops so far, with their reasons.

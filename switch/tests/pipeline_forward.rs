@@ -1,5 +1,6 @@
 //! Packets between the interfaces of one node come out whole, with the headers of the next link and one hop less, and
 //! no counter moves.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -26,7 +27,7 @@ fn pod_to_pod() {
     for family in FAMILIES {
         for upper in [Upper::Udp, Upper::Tcp, Upper::Echo, Upper::EchoReply, Upper::Error] {
             for (hop_limit, payload) in [(64, 32), (2, 0), (255, 1400), (64, 33)] {
-                let spec = Spec { upper, hop_limit, payload, ..from_pod(family, pod(1, 2)[family]) };
+                let spec = Spec { hop_limit, upper, payload, ..from_pod(family, pod(1, 2)[family]) };
                 let outcome = switch.pass(POD_1, &spec.bytes());
                 assert_eq!(outcome, Outcome::forwarded(2, delivered(spec, 2)), "{spec:?}");
             }
@@ -71,7 +72,7 @@ fn the_host_speaks_for_others() {
 fn a_batch_keeps_its_order() {
     let mut switch = Switch::node_1(V4);
     let specs: Vec<_> = (0..64)
-        .map(|n| Spec { payload: n, ..from_pod(n % 2, pod(1, 1 + (n % 3 > 0) as u8)[n % 2]) })
+        .map(|n| Spec { payload: n, ..from_pod(n % 2, pod(1, 1 + u8::from(n % 3 > 0))[n % 2]) })
         .collect();
     let packets: Vec<_> = specs.iter().map(Spec::bytes).collect();
     let expected = specs.iter().enumerate().map(|(n, spec)| {

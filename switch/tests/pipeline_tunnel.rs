@@ -1,5 +1,6 @@
 //! Packets between nodes: every byte of the outer headers, the checks on the way out of the tunnel, and congestion marks
 //! carried across (RFC 7348, RFC 6040).
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -75,7 +76,7 @@ fn into_the_tunnel() {
                 for ecn in 0..4 {
                     // The pod's DSCP stays inside; ECN is copied out (RFC 6040, section 4.1).
                     let traffic_class = 0xb8 | ecn;
-                    let spec = Spec { upper, payload, traffic_class, ..from_pod(family, pod(2, 1)[family]) };
+                    let spec = Spec { traffic_class, upper, payload, ..from_pod(family, pod(2, 1)[family]) };
                     let outcome = switch.pass(POD_1, &spec.bytes());
                     assert!(outcome.drops.is_empty());
                     let (slot, packet) = outcome.only_sent();
@@ -228,7 +229,7 @@ proptest! {
         upper in prop::sample::select(vec![Upper::Udp, Upper::Tcp, Upper::Echo]),
     ) {
         let spec = Spec {
-            traffic_class, hop_limit, payload, ports, upper, ..from_pod(family, pod(2, 2)[family])
+            hop_limit, traffic_class, upper, payload, ports, ..from_pod(family, pod(2, 2)[family])
         };
         let mut node_1 = Switch::node_1(underlay);
         let tunnelled = node_1.pass(POD_1, &spec.bytes());

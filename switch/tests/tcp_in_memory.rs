@@ -3,6 +3,7 @@
 //!
 //! The hosts are smoltcp's, which ask for the gateway by ARP and neighbor discovery as any host does. Clock and dice are
 //! the test's own, so a run is the same every time.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -25,7 +26,7 @@ const MTU: usize = 1480;
 /// Milliseconds of the test's clock after which the transfer counts as stuck.
 const MAX_STEPS: u64 = 600_000;
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// `SplitMix64` (Steele, Lea, Flood 2014).
 struct Dice(u64);
 
 impl Dice {

@@ -2,53 +2,52 @@
 
 use std::net::IpAddr;
 
-use super::packet::{Ip, Network, Packet, is_group, is_reserved};
+use super::packet::{Ip, Packet, is_group, is_reserved};
 use super::scene::{Scene, Sender};
 use crate::DropReason;
 use crate::tables::{Endpoint, HOST, NextHop, VtepNumber};
 use crate::wire::Mac;
-use crate::wire::arp::Arp;
 
 /// Refuses packets with a source that is not the sender's, or with addresses that nobody has.
-#[inline]
+#[inline(always)]
 pub(super) fn admit(scene: &Scene<'_>, sender: Sender<'_>, packet: &Packet) -> Result<(), DropReason> {
-    match (sender, &packet.network) {
-        (Sender::Endpoint(number, endpoint), network) => {
+    let ip = &packet.ip;
+    match sender {
+        // The host forwards for others: neither MAC nor address need be its own.
+        Sender::Endpoint(HOST, _) => {
             to_router(scene, packet.destination_mac)?;
-            match network {
-                // The host forwards for others: neither MAC nor address need be its own.
-                Network::Ip(ip) if number == HOST => foreign_source(ip),
-                Network::Arp(_) if number == HOST => Ok(()),
-                _ if packet.source_mac != endpoint.mac => Err(DropReason::SpoofedMac),
-                Network::Ip(ip) => own_source(scene, endpoint, ip),
-                Network::Arp(arp) => own_arp(endpoint, arp),
-            }?;
+            foreign_source(ip)?;
         }
-        (Sender::Vtep(peer), Network::Ip(ip)) => {
+        Sender::Endpoint(_, endpoint) => {
+            to_router(scene, packet.destination_mac)?;
+            own_mac(endpoint, packet.source_mac)?;
+            own_source(scene, endpoint, ip)?;
+        }
+        Sender::Vtep(peer) => {
             foreign_source(ip)?;
             behind_vtep(scene, peer, ip.source)?;
         }
-        (Sender::Vtep(_), Network::Arp(_)) | (Sender::Switch, _) => {}
+        Sender::Switch => {}
     }
-    match &packet.network {
-        Network::Ip(ip) if is_reserved(ip.destination) => Err(DropReason::Martian),
-        _ => Ok(()),
-    }
+    if is_reserved(ip.destination) { Err(DropReason::Martian) } else { Ok(()) }
 }
 
 /// The switch is a router: what is not addressed to it on layer 2 is somebody else's.
 #[inline]
-fn to_router(scene: &Scene<'_>, destination: Mac) -> Result<(), DropReason> {
+pub(super) fn to_router(scene: &Scene<'_>, destination: Mac) -> Result<(), DropReason> {
     let ours = destination == scene.node().gateway_mac || destination.is_multicast();
     if ours { Ok(()) } else { Err(DropReason::NotForUs) }
 }
 
 #[inline]
+pub(super) fn own_mac(endpoint: &Endpoint, source: Mac) -> Result<(), DropReason> {
+    if source == endpoint.mac { Ok(()) } else { Err(DropReason::SpoofedMac) }
+}
+
+#[inline]
 fn own_source(scene: &Scene<'_>, endpoint: &Endpoint, ip: &Ip) -> Result<(), DropReason> {
-    if endpoint.addresses.contains(&ip.source) || is_link_talk(scene, ip) {
-        return Ok(());
-    }
-    Err(DropReason::SpoofedAddress)
+    let is_own = endpoint.addresses.contains(&ip.source) || is_link_talk(scene, ip);
+    if is_own { Ok(()) } else { Err(DropReason::SpoofedAddress) }
 }
 
 /// True for what an interface sends before it has an address, and from its IPv6 link-local one: to the gateway or to a
@@ -59,15 +58,6 @@ fn is_link_talk(scene: &Scene<'_>, ip: &Ip) -> bool {
     }
     let link_local = matches!(ip.source, IpAddr::V6(source) if source.is_unicast_link_local());
     link_local && (is_group(ip.destination) || scene.is_gateway(ip.destination))
-}
-
-/// The message speaks for its sender, or for nobody: a probe (RFC 5227).
-fn own_arp(endpoint: &Endpoint, arp: &Arp) -> Result<(), DropReason> {
-    if arp.sender_mac != endpoint.mac {
-        return Err(DropReason::SpoofedMac);
-    }
-    let own = arp.sender.is_unspecified() || endpoint.addresses.contains(&IpAddr::V4(arp.sender));
-    if own { Ok(()) } else { Err(DropReason::SpoofedAddress) }
 }
 
 /// Of a source that is not compared with a list: that it can be one.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use heddle_xsk::Frame;
 
-use super::packet::{Ip, Network, Packet};
+use super::packet::{Ip, Packet};
 use super::parse::parse;
 use super::scene::{Origin, Scene, Sender};
 use crate::DropReason;
@@ -14,34 +14,42 @@ use crate::wire::udp::Udp;
 use crate::wire::vxlan::Vxlan;
 use crate::wire::{Fragment, ethernet, ipv4, ipv6, protocol, udp, vxlan};
 
-/// The packet to go on with, and who sent it.
-#[inline]
+/// Makes `packet`, and what is in `frame`, the packet to go on with, and returns who sent it.
+#[inline(always)]
 pub(super) fn decap<'t>(
     scene: &Scene<'t>,
     frame: &mut Frame,
-    packet: Packet,
-) -> Result<(Packet, Sender<'t>), DropReason> {
-    let uplink = match scene.origin? {
-        Origin::Endpoint(number, endpoint) => return Ok((packet, Sender::Endpoint(number, endpoint))),
-        Origin::Uplink(uplink) => uplink,
-    };
-    let Network::Ip(outer) = packet.network else { return Err(DropReason::TunnelMalformed) };
+    packet: &mut Packet,
+) -> Result<Sender<'t>, DropReason> {
+    match scene.origin? {
+        Origin::Endpoint(number, endpoint) => Ok(Sender::Endpoint(number, endpoint)),
+        Origin::Uplink(uplink) => open(scene, frame, uplink, packet).map(Sender::Vtep),
+    }
+}
+
+/// Takes the inner packet out of its tunnel and returns the peer that sent it.
+fn open(
+    scene: &Scene<'_>,
+    frame: &mut Frame,
+    uplink: &Uplink,
+    packet: &mut Packet,
+) -> Result<VtepNumber, DropReason> {
+    let outer = &packet.ip;
     if packet.destination_mac != uplink.mac || !is_ours(uplink, outer.destination) {
         return Err(DropReason::NotForUs);
     }
-    let (peer, inner_len) = check_tunnel(scene, frame, &outer)?;
+    let (peer, inner_len) = check_tunnel(scene, frame, outer)?;
     let headers = usize::from(outer.transport) + udp::HEADER + vxlan::HEADER;
+    let congestion = outer.traffic_class;
     // Both succeed: `check_tunnel` saw these bytes. What follows the UDP datagram is no part of the inner packet.
     frame.set_len(headers + inner_len);
     frame.strip(headers);
-    let mut inner = parse(frame)?;
-    if inner.destination_mac != uplink.vtep_mac {
+    *packet = parse(frame)?;
+    if packet.destination_mac != uplink.vtep_mac {
         return Err(DropReason::NotForUs);
     }
-    if let Network::Ip(inner) = &mut inner.network {
-        carry_congestion(frame, inner, outer.traffic_class)?;
-    }
-    Ok((inner, Sender::Vtep(peer)))
+    carry_congestion(frame, &mut packet.ip, congestion)?;
+    Ok(peer)
 }
 
 /// Checks everything between the outer IP header and the inner packet; returns the peer and the inner packet's length.

@@ -11,7 +11,7 @@ use crate::DropReason;
 use crate::wire::ethernet;
 
 /// Makes the packet ready to leave.
-#[inline]
+#[inline(always)]
 pub(super) fn emit(scene: &Scene<'_>, frame: &mut Frame, ip: &Ip, next: &Next<'_>) -> Disposition {
     match next {
         Next::Endpoint(endpoint) => {
@@ -19,9 +19,9 @@ pub(super) fn emit(scene: &Scene<'_>, frame: &mut Frame, ip: &Ip, next: &Next<'_
             ethernet::rewrite(header, endpoint.mac, scene.node().gateway_mac);
             Ok(endpoint.port)
         }
-        Next::Tunnel(tunnel) => {
-            encap(scene, frame, ip, tunnel)?;
-            Ok(tunnel.port)
+        Next::Vtep(vtep, uplink) => {
+            encap(scene, frame, ip, vtep, uplink)?;
+            Ok(*uplink.ports.get(usize::from(scene.worker)).ok_or(DropReason::NoUplink)?)
         }
     }
 }

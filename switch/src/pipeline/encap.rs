@@ -1,15 +1,17 @@
 //! Stage 8 for packets to another node: into the tunnel (RFC 7348).
 
+use std::net::IpAddr;
+
 use heddle_xsk::Frame;
 
 use super::decap::ECN;
 use super::packet::Ip;
-use super::route::{Outer, Tunnel};
 use super::scene::Scene;
 use crate::DropReason;
+use crate::tables::{Uplink, Vtep};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, ether_type};
-use crate::wire::{ipv4, ipv6, protocol, udp, vxlan};
+use crate::wire::{Mac, ipv4, ipv6, protocol, udp, vxlan};
 
 /// Hops that an outer packet may take: what the hosts of today send with.
 const HOP_LIMIT: u8 = 64;
@@ -19,10 +21,10 @@ const FIRST_DYNAMIC_PORT: u16 = 49152;
 
 /// Bytes by which an outer IP packet is longer than the inner one.
 #[inline]
-pub(super) fn overhead(outer: Outer) -> u16 {
-    let ip = match outer {
-        Outer::V4(..) => ipv4::HEADER,
-        Outer::V6(..) => ipv6::HEADER,
+pub(super) fn overhead(peer: IpAddr) -> u16 {
+    let ip = match peer {
+        IpAddr::V4(_) => ipv4::HEADER,
+        IpAddr::V6(_) => ipv6::HEADER,
     };
     (ip + udp::HEADER + vxlan::HEADER + ethernet::HEADER) as u16
 }
@@ -36,19 +38,21 @@ pub(super) fn encap(
     scene: &Scene<'_>,
     frame: &mut Frame,
     ip: &Ip,
-    tunnel: &Tunnel,
+    vtep: &Vtep,
+    uplink: &Uplink,
 ) -> Result<(), DropReason> {
+    let neighbor = vtep.neighbor.ok_or(DropReason::NoNeighbor)?;
     let source_port = FIRST_DYNAMIC_PORT | (ip.flow_hash(frame.bytes()) as u16 & !FIRST_DYNAMIC_PORT);
     let inner_len = frame.len();
-    let added = usize::from(overhead(tunnel.outer));
     // The inner packet keeps its Ethernet header, so as many bytes are new as the outer IP packet is longer.
-    let bytes = frame.prepend(added).ok_or(DropReason::NoHeadroom)?;
+    let bytes = frame.prepend(overhead(vtep.address).into()).ok_or(DropReason::NoHeadroom)?;
     let (header, rest) = bytes.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
     let payload_len = udp::HEADER + vxlan::HEADER + inner_len;
     let traffic_class = ip.traffic_class & ECN;
-    match tunnel.outer {
-        Outer::V4(source, destination) => {
-            ethernet::write(header, tunnel.neighbor, tunnel.nic, ether_type::IPV4);
+    match vtep.address {
+        IpAddr::V4(destination) => {
+            let source = uplink.address_v4.ok_or(DropReason::NoUplink)?;
+            ethernet::write(header, neighbor, uplink.mac, ether_type::IPV4);
             let (header, datagram) = rest.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
             ipv4::Header {
                 source,
@@ -59,10 +63,11 @@ pub(super) fn encap(
                 payload_len,
             }
             .write(header);
-            write_datagram(scene, tunnel, datagram, source_port, inner_len)?;
+            write_datagram(scene, (vtep.mac, uplink.vtep_mac), datagram, source_port)
         }
-        Outer::V6(source, destination) => {
-            ethernet::write(header, tunnel.neighbor, tunnel.nic, ether_type::IPV6);
+        IpAddr::V6(destination) => {
+            let source = uplink.address_v6.ok_or(DropReason::NoUplink)?;
+            ethernet::write(header, neighbor, uplink.mac, ether_type::IPV6);
             let (header, datagram) = rest.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
             ipv6::Header {
                 source,
@@ -73,30 +78,29 @@ pub(super) fn encap(
                 payload_len,
             }
             .write(header);
-            write_datagram(scene, tunnel, datagram, source_port, inner_len)?;
+            write_datagram(scene, (vtep.mac, uplink.vtep_mac), datagram, source_port)?;
             let sum =
                 Sum::pseudo_header(source.into(), destination.into(), protocol::UDP, payload_len as u32);
             let checksum = sum.with(datagram).finish();
             udp::set_checksum(datagram.first_chunk_mut().ok_or(DropReason::NoHeadroom)?, checksum);
+            Ok(())
         }
     }
-    Ok(())
 }
 
-/// UDP and VXLAN headers, and the inner MACs.
+/// UDP and VXLAN headers, and the inner MACs: destination and source.
 #[inline]
 fn write_datagram(
     scene: &Scene<'_>,
-    tunnel: &Tunnel,
+    (destination, source): (Mac, Mac),
     datagram: &mut [u8],
     source_port: u16,
-    inner_len: usize,
 ) -> Result<(), DropReason> {
     let (header, rest) = datagram.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
-    udp::write(header, source_port, scene.node().vxlan_port, vxlan::HEADER + inner_len);
+    udp::write(header, source_port, scene.node().vxlan_port, rest.len());
     let (header, rest) = rest.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
     vxlan::write(header, scene.node().vni);
     let header = rest.first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
-    ethernet::rewrite(header, tunnel.peer, tunnel.own);
+    ethernet::rewrite(header, destination, source);
     Ok(())
 }

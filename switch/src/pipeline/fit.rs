@@ -13,11 +13,11 @@ use crate::DropReason;
 /// frame in is at most one frame out: that bounds the work of a batch and the frames it needs. Pods have the overlay's
 /// MTU, so what is too large comes from the world, by way of the host, whose kernel learns from the notice and
 /// fragments for itself.
-#[inline]
+#[inline(always)]
 pub(super) fn fit(ip: &Ip, next: &Next<'_>) -> Result<(), Refusal> {
     let mtu = match next {
         Next::Endpoint(endpoint) => endpoint.mtu,
-        Next::Tunnel(tunnel) => tunnel.mtu.saturating_sub(encap::overhead(tunnel.outer)),
+        Next::Vtep(vtep, uplink) => uplink.mtu.saturating_sub(encap::overhead(vtep.address)),
     };
     if ip.len > mtu {
         return Err(Refusal::told(DropReason::TooBig, Notice::TooBig { mtu }));

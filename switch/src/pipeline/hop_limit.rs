@@ -11,7 +11,7 @@ use crate::DropReason;
 use crate::wire::{ethernet, ipv4, ipv6};
 
 /// Refuses a packet that has no hop left to spend.
-#[inline]
+#[inline(always)]
 pub(super) fn check(ip: &Ip) -> Result<(), Refusal> {
     if ip.hop_limit <= 1 {
         return Err(Refusal::told(DropReason::HopLimitExceeded, Notice::TimeExceeded));
@@ -20,7 +20,7 @@ pub(super) fn check(ip: &Ip) -> Result<(), Refusal> {
 }
 
 /// Spends the hop. Done last, so that a notice quotes the packet as its sender knows it.
-#[inline]
+#[inline(always)]
 pub(super) fn spend(frame: &mut Frame, ip: &Ip) {
     let bytes = frame.bytes_mut().get_mut(ethernet::HEADER..).unwrap_or_default();
     match ip.source {

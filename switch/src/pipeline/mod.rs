@@ -4,9 +4,14 @@
 //! pass or refuses it with a reason, which is counted here and nowhere else. A refusal may come with a notice: the
 //! ICMP error that goes to the sender in place of the packet.
 #![deny(clippy::indexing_slicing)]
+#![expect(
+    clippy::inline_always,
+    reason = "a stage that is called passes its packet through memory; see the ADR"
+)]
 
 mod admit;
 mod answer;
+mod arp;
 mod decap;
 mod emit;
 mod encap;
@@ -17,69 +22,29 @@ mod packet;
 mod parse;
 mod refusal;
 mod route;
+mod run;
 mod scene;
 
-use std::sync::Arc;
-use std::time::Instant;
+use heddle_xsk::Frame;
 
-use arrayvec::ArrayVec;
-use heddle_xsk::{BATCH, Frame, Pool};
-
-use crate::ports::{Batch, PortId};
-use crate::stats::WorkerStats;
-use crate::tables::Tables;
 use refusal::Disposition;
+pub use run::{Outbox, Pipeline};
 pub use scene::Ingress;
 use scene::Scene;
 
-/// Frames with the ports they leave by, in the order they came.
-pub type Outbox = ArrayVec<(PortId, Frame), BATCH>;
-
-/// The stages, with what one worker keeps for them.
-#[derive(Debug)]
-pub struct Pipeline {
-    worker: u16,
-    stats: Arc<WorkerStats>,
-    notices: notice::Budget,
-}
-
-impl Pipeline {
-    /// For the worker with index `worker`, whose drops are counted in `stats`.
-    pub fn new(worker: u16, stats: Arc<WorkerStats>) -> Self {
-        Self { worker, stats, notices: notice::Budget::default() }
-    }
-
-    /// Moves the packets of `batch`, which all came by `ingress`, to `outbox`, or drops them and gives their frames to
-    /// `pool`. What `outbox` has no room for stays in `batch`; an empty outbox has room for any batch.
-    pub fn run(
-        &mut self,
-        now: Instant,
-        tables: &Tables,
-        ingress: Ingress,
-        pool: &mut Pool,
-        batch: &mut Batch,
-        outbox: &mut Outbox,
-    ) {
-        let scene = Scene::new(tables, ingress, self.worker);
-        for mut frame in batch.drain(..batch.len().min(outbox.remaining_capacity())) {
-            match walk(&scene, &mut frame).or_else(|refusal| self.refuse(now, &scene, &mut frame, refusal)) {
-                Ok(port) => outbox.push((port, frame)),
-                Err(_) => pool.put(frame),
-            }
-        }
-    }
-}
-
 /// One packet's way.
-#[inline]
+#[inline(always)]
 fn walk(scene: &Scene<'_>, frame: &mut Frame) -> Disposition {
-    let packet = parse::parse(frame)?;
-    let (packet, sender) = decap::decap(scene, frame, packet)?;
+    if arp::is_arp(frame) {
+        return arp::answer(scene, frame);
+    }
+    let mut packet = parse::parse(frame)?;
+    let sender = decap::decap(scene, frame, &mut packet)?;
     admit::admit(scene, sender, &packet)?;
-    let ip = match answer::answer(scene, sender, frame, &packet)? {
-        answer::Answer::Sent(port) => return Ok(port),
-        answer::Answer::NotAsked(ip) => ip,
-    };
+    if let Some(port) = answer::answer(scene, sender, frame, &packet)? {
+        return Ok(port);
+    }
+    let ip = &packet.ip;
     hop_limit::check(ip)?;
     let next = route::route(scene, sender, ip)?;
     fit::fit(ip, &next)?;

@@ -2,21 +2,14 @@
 
 use std::net::IpAddr;
 
-use crate::wire::arp::Arp;
 use crate::wire::{Fragment, Mac, flow, protocol};
 
-/// The headers of a packet that starts with Ethernet.
+/// The headers of an IP packet that starts with Ethernet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Packet {
     pub(super) destination_mac: Mac,
     pub(super) source_mac: Mac,
-    pub(super) network: Network,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Network {
-    Arp(Arp),
-    Ip(Ip),
+    pub(super) ip: Ip,
 }
 
 /// An IP packet of either family. Offsets count from the start of the Ethernet header.

@@ -2,33 +2,30 @@
 
 use heddle_xsk::Frame;
 
-use super::packet::{Ip, Network, Packet};
+use super::packet::{Ip, Packet};
 use crate::DropReason;
-use crate::wire::arp::Arp;
 use crate::wire::ethernet::{self, Ethernet, ether_type};
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use crate::wire::{Defect, ipv6};
 
 /// Reads the headers of the packet in `frame` and cuts off what layer 2 padded it with.
-#[inline]
+#[inline(always)]
 pub(super) fn parse(frame: &mut Frame) -> Result<Packet, DropReason> {
     let ethernet = Ethernet::parse(frame.bytes()).map_err(ip_defect)?;
     let (destination_mac, source_mac) = (ethernet.destination(), ethernet.source());
     let ip = match ethernet.ether_type() {
         ether_type::IPV4 => ipv4(ethernet.payload).map_err(ip_defect)?,
         ether_type::IPV6 => ipv6(ethernet.payload).map_err(ip_defect)?,
-        ether_type::ARP => {
-            let arp = Arp::parse(ethernet.payload).map_err(arp_defect)?;
-            return Ok(Packet { destination_mac, source_mac, network: Network::Arp(arp) });
-        }
+        // What an endpoint asked was answered before.
+        ether_type::ARP => return Err(DropReason::ArpUnanswered),
         _ => return Err(DropReason::UnknownEtherType),
     };
     frame.set_len(ethernet::HEADER + usize::from(ip.len));
-    Ok(Packet { destination_mac, source_mac, network: Network::Ip(ip) })
+    Ok(Packet { destination_mac, source_mac, ip })
 }
 
-#[inline]
+#[inline(always)]
 fn ipv4(bytes: &[u8]) -> Result<Ip, Defect> {
     let packet = Ipv4::parse(bytes)?;
     Ok(Ip {
@@ -43,7 +40,7 @@ fn ipv4(bytes: &[u8]) -> Result<Ip, Defect> {
     })
 }
 
-#[inline]
+#[inline(always)]
 fn ipv6(bytes: &[u8]) -> Result<Ip, Defect> {
     let packet = Ipv6::parse(bytes)?;
     let ipv6::UpperLayer { protocol, offset, fragment } = packet.upper_layer()?;
@@ -63,12 +60,5 @@ fn ip_defect(defect: Defect) -> DropReason {
     match defect {
         Defect::Truncated => DropReason::Truncated,
         Defect::Malformed => DropReason::MalformedIp,
-    }
-}
-
-fn arp_defect(defect: Defect) -> DropReason {
-    match defect {
-        Defect::Truncated => DropReason::Truncated,
-        Defect::Malformed => DropReason::ArpUnanswered,
     }
 }

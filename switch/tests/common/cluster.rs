@@ -1,7 +1,7 @@
 //! A cluster of two nodes: addresses, and each node's tables.
 //!
-//! Node `n` has pods 1 and 2 with addresses 10.244.n.1x and fd00:10:244:n::1x, and the underlay addresses 172.31.0.n and
-//! fd00:172:31::n.
+//! Node `n` has pods 1 and 2 with addresses `10.244.n.1x` and `fd00:10:244:n::1x`, and the underlay addresses `172.31.0.n`
+//! and `fd00:172:31::n`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

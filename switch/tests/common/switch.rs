@@ -61,7 +61,7 @@ impl Switch {
         let stats = Arc::new(WorkerStats::default());
         Self {
             tables,
-            now: Instant::now() + Duration::from_secs(60),
+            now: Instant::now() + Duration::from_mins(1),
             pipeline: Pipeline::new(0, Arc::clone(&stats)),
             stats,
             pool: Pool::new(Arc::clone(&arena)),

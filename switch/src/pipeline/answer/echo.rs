@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use heddle_xsk::Frame;
 
-use super::super::packet::{Ip, Packet};
+use super::super::packet::Packet;
 use super::super::scene::Scene;
 use crate::DropReason;
 use crate::wire::{Fragment, ethernet, icmp, ipv4, ipv6};
@@ -16,12 +16,8 @@ const HOP_LIMIT: u8 = 64;
 ///
 /// The checksums are adapted, not made anew: a request that was damaged stays damaged. A fragmented request is not put
 /// together, and one with options or extension headers is not answered, because what it asks for on the way is lost.
-pub(super) fn answer(
-    scene: &Scene<'_>,
-    frame: &mut Frame,
-    packet: &Packet,
-    ip: &Ip,
-) -> Result<(), DropReason> {
+pub(super) fn answer(scene: &Scene<'_>, frame: &mut Frame, packet: &Packet) -> Result<(), DropReason> {
+    let ip = &packet.ip;
     let (request, reply, header_len) = match ip.source {
         IpAddr::V4(_) => (icmp::v4::ECHO_REQUEST, icmp::v4::ECHO_REPLY, ipv4::HEADER),
         IpAddr::V6(_) => (icmp::v6::ECHO_REQUEST, icmp::v6::ECHO_REPLY, ipv6::HEADER),

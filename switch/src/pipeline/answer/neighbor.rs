@@ -23,15 +23,10 @@ const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 const SOLICITED_NODE: [u8; 13] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
 
 /// Turns a solicitation for the gateway into the advertisement.
-pub(super) fn answer(
-    scene: &Scene<'_>,
-    frame: &mut Frame,
-    packet: &Packet,
-    ip: &Ip,
-) -> Result<(), DropReason> {
+pub(super) fn answer(scene: &Scene<'_>, frame: &mut Frame, packet: &Packet) -> Result<(), DropReason> {
     let node = scene.node();
     let gateway = node.gateway_v6;
-    let asker = asks_for(gateway, frame, ip).ok_or(DropReason::NdUnanswered)?;
+    let asker = asks_for(gateway, frame, &packet.ip).ok_or(DropReason::NdUnanswered)?;
     // Who asks without an address wants to take the gateway's: all have to hear that it is taken (section 7.2.4).
     let solicited = !asker.is_unspecified();
     let (to, to_mac) = if solicited { (asker, packet.source_mac) } else { (ALL_NODES, ALL_NODES_MAC) };

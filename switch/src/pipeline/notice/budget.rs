@@ -40,7 +40,7 @@ mod tests {
         assert!(!budget.spend(start + INTERVAL / 2));
         assert!(budget.spend(start + INTERVAL));
         assert!(!budget.spend(start + INTERVAL));
-        let later = start + Duration::from_secs(3600);
+        let later = start + Duration::from_hours(1);
         assert_eq!((0..1000).filter(|_| budget.spend(later)).count(), BURST as usize);
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use heddle_xsk::Frame;
 
 pub(super) use self::budget::Budget;
-use super::packet::{Ip, Network, is_group, is_reserved};
+use super::packet::{Ip, is_group, is_reserved};
 use super::parse::parse;
 use super::scene::{Scene, Sender};
 use super::{emit, fit, route};
@@ -51,7 +51,7 @@ pub(super) fn send(
     frame: &mut Frame,
     notice: Notice,
 ) -> Option<crate::ports::PortId> {
-    let Network::Ip(about) = parse(frame).ok()?.network else { return None };
+    let about = parse(frame).ok()?.ip;
     if !may_tell(&about, frame) || !budget.spend(now) {
         return None;
     }
@@ -60,7 +60,7 @@ pub(super) fn send(
         IpAddr::V4(sender) => write_v4(frame, notice, scene.node().icmp_source_v4, sender)?,
         IpAddr::V6(sender) => write_v6(frame, notice, scene.node().icmp_source_v6, sender)?,
     }
-    let Network::Ip(ip) = parse(frame).ok()?.network else { return None };
+    let ip = parse(frame).ok()?.ip;
     let next = route::route(scene, Sender::Switch, &ip).ok()?;
     fit::fit(&ip, &next).ok()?;
     emit::emit(scene, frame, &ip, &next).ok()
