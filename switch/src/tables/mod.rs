@@ -3,6 +3,7 @@
 //! [`Tables`] is one consistent state of all of it. The control thread changes its own copy and publishes it as a
 //! [snapshot](publish); cloning is cheap because every table shares its unchanged parts with the copy before.
 
+pub mod conntrack;
 mod endpoints;
 mod fib;
 mod node;

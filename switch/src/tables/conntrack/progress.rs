@@ -1,0 +1,172 @@
+//! What the packets of a connection have told about it so far.
+
+use super::key::{Direction, Side, protocol};
+use super::segment::Kind;
+use super::state::State;
+use super::track::{Fault, Packet};
+
+/// State of a connection of any protocol, and the windows of a TCP connection. The steps of TCP are in `tcp`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
+    /// What each end has sent and promised, by direction.
+    pub(super) halves: [Half; 2],
+    /// The end of a SYN that was let through to a connection that was already there: the opener may have lost the
+    /// connection and start anew, which shows when the other end accepts this very SYN. 0 for none.
+    pub(super) pending: u32,
+    pub(super) state: State,
+    /// Where the packet that opened the connection was seen.
+    opened: Side,
+    /// The window scale of each direction, four bits each.
+    scales: u8,
+    /// Bits of [`mark`].
+    marks: u8,
+}
+
+/// One end of a TCP connection, as its segments have shown it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Half {
+    /// The highest sequence number it has sent, plus one. Meant once [`mark::KNOWN`].
+    pub(super) end: u32,
+    /// The highest number it has acknowledged. Meant once [`mark::HEARD`], as `edge`.
+    pub(super) acknowledged: u32,
+    /// The right edge of the window it has promised: the other end may send up to here.
+    pub(super) edge: u32,
+}
+
+/// What is known of a TCP connection. The first three are per direction.
+pub(super) mod mark {
+    /// It has sent a sequence number.
+    pub(in super::super) const KNOWN: u8 = 1 << 0;
+    /// It has acknowledged something, and so promised a window.
+    pub(in super::super) const HEARD: u8 = 1 << 2;
+    /// It has sent FIN.
+    pub(in super::super) const FIN: u8 = 1 << 4;
+    /// The SYN carried data, and the other end has not declined it (RFC 7413).
+    pub(in super::super) const EARLY_DATA: u8 = 1 << 6;
+    /// Packets pass without being seen here, so what is known of the windows is out of date.
+    pub(in super::super) const OFFLOADED: u8 = 1 << 7;
+}
+
+/// The scale of an end that sent no window scale option.
+const NO_SCALE: u8 = 0xf;
+
+/// What a packet does to its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Belongs to it.
+    Stay,
+    /// Is let through, but is no sign of life: it lies outside the window, or is an echo of the past.
+    Ignore,
+    /// Belongs to it and takes it to another state.
+    Enter(State),
+    /// Opens a connection in place of this one, which is over.
+    Reopen,
+    /// Cannot belong to it.
+    Refuse(Fault),
+}
+
+impl Progress {
+    pub(super) const fn without_handshake(state: State, opened: Side) -> Self {
+        let half = Half { end: 0, acknowledged: 0, edge: 0 };
+        Self { halves: [half; 2], pending: 0, state, opened, scales: NO_SCALE << 4 | NO_SCALE, marks: 0 }
+    }
+
+    /// A connection whose first packet here is this one, going in direction `from` of it.
+    pub(super) fn start(number: u8, opened: Side, from: Direction, packet: &Packet) -> Self {
+        match &packet.segment {
+            Some(segment) if number == protocol::TCP => {
+                let mut progress = Self::without_handshake(State::Opening, opened);
+                match segment.kind() {
+                    Kind::Syn => progress.send_syn(from, segment),
+                    _ => progress.pick_up(from, segment),
+                }
+                progress
+            }
+            _ => Self::without_handshake(State::unanswered(number), opened),
+        }
+    }
+
+    /// Takes one packet seen on the given side, going in direction `from`.
+    #[inline]
+    pub(super) fn step(&mut self, from: Direction, packet: &Packet) -> Step {
+        if self.state.is_tcp() {
+            return packet.segment.as_ref().map_or(Step::Ignore, |segment| self.step_tcp(from, segment));
+        }
+        match (from, self.state.answered()) {
+            (Direction::Reply, Some(answered)) => Step::Enter(answered),
+            _ => Step::Stay,
+        }
+    }
+
+    #[inline]
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// The side on which its first packet was seen.
+    pub(super) fn opened(&self) -> Side {
+        self.opened
+    }
+
+    /// Which way a packet goes that is seen on the given side.
+    #[inline]
+    pub(super) fn direction(&self, seen: Side) -> Direction {
+        if seen == self.opened { Direction::Original } else { Direction::Reply }
+    }
+
+    #[inline]
+    pub(super) fn half(&mut self, of: Direction) -> &mut Half {
+        &mut self.halves[of as usize]
+    }
+
+    #[inline]
+    pub(super) const fn has(&self, of: Direction, mark: u8) -> bool {
+        self.marks & mark << of as u8 != 0
+    }
+
+    #[inline]
+    pub(super) const fn mark(&mut self, of: Direction, mark: u8) {
+        self.marks |= mark << of as u8;
+    }
+
+    /// Takes marks of both directions away.
+    pub(super) const fn unmark(&mut self, marks: u8) {
+        self.marks &= !marks;
+    }
+
+    pub(super) const fn set_scale(&mut self, of: Direction, scale: Option<u8>) {
+        let scale = match scale {
+            Some(scale) => scale,
+            None => NO_SCALE,
+        };
+        let shift = 4 * of as u8;
+        self.scales = self.scales & !(0xf << shift) | scale << shift;
+    }
+
+    /// By how much the window field of one end is shifted: by nothing unless both sent the option (RFC 7323, section
+    /// 2.2).
+    #[inline]
+    pub(super) const fn shift(&self, of: Direction) -> u32 {
+        let (low, high) = (self.scales & 0xf, self.scales >> 4);
+        if low == NO_SCALE || high == NO_SCALE { 0 } else { (self.scales >> (4 * of as u8) & 0xf) as u32 }
+    }
+
+    /// Whether packets pass unseen from now on. When they no longer do, the windows are learned afresh.
+    pub(super) const fn set_offloaded(&mut self, offloaded: bool) {
+        if offloaded {
+            self.marks |= mark::OFFLOADED;
+        } else {
+            self.unmark(!(mark::FIN | mark::FIN << 1));
+        }
+    }
+
+    #[inline]
+    pub(super) const fn is_offloaded(&self) -> bool {
+        self.marks & mark::OFFLOADED != 0
+    }
+
+    #[inline]
+    pub(super) const fn has_early_data(&self) -> bool {
+        self.marks & mark::EARLY_DATA != 0
+    }
+}
