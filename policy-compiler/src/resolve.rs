@@ -1,10 +1,12 @@
 //! Who is meant: terms against namespaces and identities, addresses into peer classes.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use heddle_image::{Outside, PeerClass};
 
 use crate::blocks::{BlockIndex, RangeTerms};
+use crate::classes::ClassKey;
 use crate::compiler::Compiler;
 use crate::identities::{Identity, IdentityNumber};
 use crate::model::Block;
@@ -215,11 +217,12 @@ impl Compiler {
 
     /// Moves addresses whose memberships may have changed to their class.
     pub(crate) fn classify_addresses(&mut self) {
-        let mut moves: Map<u32, Vec<(IpAddr, Vec<Membership>)>> = Map::default();
+        let mut keys = Map::default();
+        let mut moves: Map<u32, Vec<(IpAddr, ClassKey)>> = Map::default();
         for address in std::mem::take(&mut self.pending.addresses) {
             let Some(state) = self.addresses.get(&address) else { continue };
             let old = state.class;
-            match (self.address_key(address), old) {
+            match (self.address_key(address, &mut keys), old) {
                 (None, None) => drop(self.addresses.remove(&address)),
                 (None, Some(old)) => {
                     self.addresses.remove(&address);
@@ -227,7 +230,7 @@ impl Compiler {
                     self.classes.release(old);
                 }
                 (Some(key), None) => self.set_class(address, &key),
-                (Some(key), Some(old)) if **self.classes.key(old) == *key => {}
+                (Some(key), Some(old)) if *self.classes.key(old) == key => {}
                 (Some(key), Some(old)) => moves.entry(old).or_default().push((address, key)),
             }
         }
@@ -251,22 +254,30 @@ impl Compiler {
         self.image.set_pod(address, PeerClass(class));
     }
 
-    /// What an address is a member of; None if no pod has it.
-    fn address_key(&self, address: IpAddr) -> Option<Vec<Membership>> {
-        let owner = self.pods.owner(&self.addresses.get(&address)?.owners)?;
-        let identity = self.pods.identity(owner.identity?)?;
-        Some(self.with_blocks(identity, address))
+    /// What an address is a member of; None if no pod has it. `keys` remembers what is the same for all pods of an identity in one range.
+    fn address_key(
+        &self,
+        address: IpAddr,
+        keys: &mut Map<(IdentityNumber, usize), ClassKey>,
+    ) -> Option<ClassKey> {
+        let number = self.pods.owner(&self.addresses.get(&address)?.owners)?.identity?;
+        let identity = self.pods.identity(number)?;
+        let blocks = self.blocks.get(address);
+        let key = keys
+            .entry((number, Arc::as_ptr(blocks).addr()))
+            .or_insert_with(|| self.with_blocks(identity, blocks));
+        Some(key.clone())
     }
 
-    fn with_blocks(&self, identity: &Identity, address: IpAddr) -> Vec<Membership> {
+    fn with_blocks(&self, identity: &Identity, blocks: &[TermNumber]) -> ClassKey {
         let mut key = identity.memberships.clone();
-        for number in self.blocks.get(address) {
+        for number in blocks {
             if let Some(term) = self.terms.get(*number) {
                 term.memberships(*number, &identity.key.labels, &identity.key.ports, &mut key);
             }
         }
         key.sort_unstable();
-        key
+        key.into()
     }
 }
 
