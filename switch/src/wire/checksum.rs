@@ -45,9 +45,9 @@ impl Sum {
     /// The checksum: the complement of the sum. Zero when the bytes held a right checksum themselves.
     #[inline]
     pub fn finish(self) -> u16 {
+        // Below 2^33 - 1, so below 0x1ffff, so below 2^16: no carry is left over.
         let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
         let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-        let sum = (sum & 0xffff) + (sum >> 16);
         let sum = (sum & 0xffff) + (sum >> 16);
         !u16::from_be(sum as u16)
     }

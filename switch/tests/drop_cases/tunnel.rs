@@ -75,6 +75,9 @@ fn inner_cases() -> Vec<Case> {
     let from = |source| tunnelled(&Spec { from: source, ..good_inner(V4) });
     let inside = |inner: &[u8]| vxlan(&outer(V4), VNI, inner);
     let macs = (vtep_mac(2), vtep_mac(1));
+    // The outer IP packet holds all of the inner one, the UDP datagram all but its last byte; no checksum.
+    let datagram_len = (inside(&bytes).len() - 14 - 20 - 1) as u16;
+    let beyond_datagram = patch(patch(inside(&bytes), 38, &datagram_len.to_be_bytes()), 40, &[0, 0]);
     let solicitor = "fd00:10:244:2::11".parse().unwrap();
     vec![
         refused(TunnelBadSource, "our own pod", from(pod(1, 2)[V4])),
@@ -90,6 +93,7 @@ fn inner_cases() -> Vec<Case> {
             "back to where it came from",
             tunnelled(&Spec { to: pod(2, 2)[V4], ..good_inner(V4) }),
         ),
+        refused(Truncated, "an inner packet longer than its datagram", beyond_datagram),
         refused(Truncated, "an inner packet cut off", inside(&bytes[..40])),
         refused(UnknownEtherType, "an inner VLAN tag", inside(&patch(bytes, 12, &[0x81, 0]))),
         refused(
