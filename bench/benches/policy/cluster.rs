@@ -129,7 +129,7 @@ fn policy(n: usize, kind: usize) -> Policy {
             &[("tier", "api")],
             vec![rule(vec![there(&[("team", &team)], &[("tier", "web")])], vec![tcp(8081)])],
         ),
-        5 if n % 10 == 0 => {
+        5 if n.is_multiple_of(10) => {
             ingress("open", &[("tier", "web")], vec![rule(vec![there(&[], &[])], vec![tcp(443), tcp(8080)])])
         }
         5 => ingress("own", &[("tier", "db")], vec![rule(vec![here(&[])], vec![tcp(5432)])]),

@@ -126,9 +126,9 @@ fn changes(c: &mut Criterion) {
         b.iter(|| {
             there = !there;
             if there {
-                compiler.set_pod(added.clone())
+                compiler.set_pod(added.clone());
             } else {
-                compiler.remove_pod(&added.name)
+                compiler.remove_pod(&added.name);
             }
             image = compiler.update().expect("within the limits");
         });

@@ -39,7 +39,7 @@ pub(crate) enum Command {
     /// A cluster of nodes and pods in network namespaces of this machine
     #[command(subcommand)]
     Lab(LabCommand),
-    /// What NetworkPolicies mean: check, explain, compare
+    /// What network policies mean: check, explain, compare
     #[command(subcommand)]
     Policy(crate::policy::PolicyCommand),
     /// Raises a two-node lab, sends traffic every way there is, and takes it down again
