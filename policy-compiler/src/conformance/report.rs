@@ -81,6 +81,6 @@ impl fmt::Display for ConformanceReport {
             }
         }
         let Self { cases, steps, verdicts, wrong, .. } = self;
-        write!(f, "{cases} cases, {steps} steps, {verdicts} verdicts: {} wrong", wrong.len())
+        write!(f, "cases: {cases}, steps: {steps}\nverdicts: {verdicts}, wrong: {}", wrong.len())
     }
 }
