@@ -8,7 +8,7 @@
 //! 3. *emit*: a **rulebook** for each set of policies that select some endpoint: cuts the ports into classes and gives each
 //!    a row, the union of its terms' peer classes.
 //!
-//! [`reference`] says the same slowly and is what all of this is tested against. docs/policy.md has a worked example.
+//! [`reference`](mod@reference) says the same slowly and is what all of this is tested against. docs/policy.md has a worked example.
 #![forbid(unsafe_code)]
 
 mod blocks;

@@ -4,7 +4,7 @@
 
 mod connect;
 
-#[allow(missing_docs, clippy::pedantic, reason = "generated code")]
+#[allow(missing_docs, clippy::pedantic, rustdoc::invalid_html_tags, reason = "generated code")]
 mod generated {
     tonic::include_proto!("heddle.v1");
 }
