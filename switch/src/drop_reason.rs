@@ -24,7 +24,7 @@ macro_rules! drop_reasons {
 
 drop_reasons! {
     KernelRxRingFull "kernel_rx_ring_full" "A worker was too slow: its socket's receive ring was full.",
-    KernelNoFrame "kernel_no_frame" "The kernel had no frame to receive into: all of the UMEM was in use.",
+    KernelNoFrame "kernel_no_frame" "The kernel had no frame to receive into: the share of the port was used up by a burst.",
     KernelRxInvalid "kernel_rx_invalid" "The kernel could not receive the packet into a frame: larger than a frame, or multi-buffer.",
     Truncated "truncated" "The packet ended inside a header, or was shorter than its own length field says.",
     MalformedIp "malformed_ip" "The IP header is impossible: version, header length, checksum, or more than eight extension headers.",
