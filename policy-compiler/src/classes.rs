@@ -6,10 +6,6 @@ use std::sync::Arc;
 use crate::Map;
 use crate::terms::{Membership, TermNumber, Terms};
 
-/// How many classes that no address has are kept, with their columns up to date, in case their pods come back (a rolling restart, a
-/// label set back). Beyond that the one unused for longest gives its number to the next new class.
-const KEPT_IDLE: usize = 256;
-
 /// A class's memberships, sorted.
 pub(crate) type ClassKey = Arc<[Membership]>;
 
@@ -21,6 +17,14 @@ struct Class {
     holders: u32,
     /// Not in `numbers`; waits for another key.
     retired: bool,
+    /// Which of its entries in `idle` counts: the one it got last.
+    idle_since: u64,
+}
+
+impl Class {
+    fn is_idle_since(&self, time: u64) -> bool {
+        self.holders == 0 && !self.retired && self.idle_since == time
+    }
 }
 
 /// All peer classes by number. Class 0 is the empty set and never goes away.
@@ -28,26 +32,32 @@ struct Class {
 pub(crate) struct PeerClasses {
     slots: Vec<Class>,
     numbers: Map<ClassKey, u32>,
-    /// Classes that lost their last holder, longest ago first. Some have found another one since, or are in here twice.
-    idle: VecDeque<u32>,
+    /// Classes that lost their last holder, longest ago first, each with the time of that. Kept with their columns up to date, in case
+    /// their pods come back (a rolling restart, a label set back). Entries of classes that found another holder are left behind.
+    idle: VecDeque<(u32, u64)>,
     idle_count: usize,
+    /// Most classes kept so. Beyond that the one idle for longest gives its number to the next new class.
+    most_idle: usize,
+    /// Counts releases.
+    clock: u64,
     retired: Vec<u32>,
 }
 
-impl Default for PeerClasses {
-    fn default() -> Self {
+impl PeerClasses {
+    /// Class 0 alone.
+    pub(crate) fn new(most_idle: usize) -> Self {
         let key: ClassKey = [].into();
         Self {
-            slots: vec![Class { key: key.clone(), holders: 1, retired: false }],
+            slots: vec![Class { key: key.clone(), holders: 1, retired: false, idle_since: 0 }],
             numbers: Map::from_iter([(key, 0)]),
             idle: VecDeque::new(),
             idle_count: 0,
+            most_idle,
+            clock: 0,
             retired: Vec::new(),
         }
     }
-}
 
-impl PeerClasses {
     /// The class with this key, which gets one more holder.
     pub(crate) fn acquire(&mut self, key: &[Membership], terms: &mut Terms) -> u32 {
         if let Some(number) = self.numbers.get(key) {
@@ -62,7 +72,7 @@ impl PeerClasses {
             terms.add_class(*membership, number);
         }
         self.numbers.insert(key.clone(), number);
-        self.slots[number as usize] = Class { key, holders: 1, retired: false };
+        self.slots[number as usize] = Class { key, holders: 1, retired: false, idle_since: 0 };
         number
     }
 
@@ -70,9 +80,17 @@ impl PeerClasses {
     pub(crate) fn release(&mut self, number: u32) {
         let class = &mut self.slots[number as usize];
         class.holders -= 1;
-        if class.holders == 0 {
-            self.idle_count += 1;
-            self.idle.push_back(number);
+        if class.holders > 0 {
+            return;
+        }
+        self.clock += 1;
+        class.idle_since = self.clock;
+        self.idle_count += 1;
+        self.idle.push_back((number, self.clock));
+        // What was left behind is cleared away once it is more than half.
+        if self.idle.len() > 2 * self.idle_count + 64 {
+            let slots = &self.slots;
+            self.idle.retain(|(number, since)| slots[*number as usize].is_idle_since(*since));
         }
     }
 
@@ -119,10 +137,9 @@ impl PeerClasses {
 
     /// A number for a new class. One that was used before may still have bits in rulebooks: those are rebuilt.
     fn free_number(&mut self, terms: &mut Terms) -> u32 {
-        while self.idle_count > KEPT_IDLE {
-            let Some(oldest) = self.idle.pop_front() else { break };
-            let class = &self.slots[oldest as usize];
-            if class.holders == 0 && !class.retired {
+        while self.idle_count > self.most_idle {
+            let Some((oldest, since)) = self.idle.pop_front() else { break };
+            if self.slots[oldest as usize].is_idle_since(since) {
                 self.retire(oldest, terms);
             }
         }
@@ -132,7 +149,7 @@ impl PeerClasses {
             }
             return number;
         }
-        self.slots.push(Class { key: [].into(), holders: 0, retired: true });
+        self.slots.push(Class { key: [].into(), holders: 0, retired: true, idle_since: 0 });
         self.slots.len() as u32 - 1
     }
 

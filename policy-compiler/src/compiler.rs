@@ -33,11 +33,13 @@ pub struct Limits {
     pub peer_classes: usize,
     /// Most bytes of bitmaps.
     pub row_bytes: usize,
+    /// Most peer classes without an address that are kept up to date, so that pods that come back find theirs.
+    pub idle_classes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { peer_classes: 1 << 20, row_bytes: 1 << 30 }
+        Self { peer_classes: 1 << 20, row_bytes: 1 << 30, idle_classes: 256 }
     }
 }
 
@@ -162,7 +164,7 @@ impl Compiler {
             block_terms: BTreeSet::new(),
             blocks: BlockIndex::default(),
             range_classes: Vec::new(),
-            classes: PeerClasses::default(),
+            classes: PeerClasses::new(limits.idle_classes),
             books: Rulebooks::default(),
             policy_classes: PolicyClasses::default(),
             image: Image::default(),

@@ -1,5 +1,6 @@
 //! Who is meant: terms against namespaces and identities, addresses into peer classes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -218,8 +219,8 @@ impl Compiler {
     /// Moves addresses whose memberships may have changed to their class.
     pub(crate) fn classify_addresses(&mut self) {
         let mut keys = Map::default();
-        let mut moves: Map<u32, Vec<(IpAddr, ClassKey)>> = Map::default();
-        for address in std::mem::take(&mut self.pending.addresses) {
+        let mut moves: BTreeMap<u32, Vec<(IpAddr, ClassKey)>> = BTreeMap::new();
+        for address in self.pending_addresses() {
             let Some(state) = self.addresses.get(&address) else { continue };
             let old = state.class;
             match (self.address_key(address, &mut keys), old) {
@@ -246,6 +247,16 @@ impl Compiler {
                 self.classes.release(old);
             }
         }
+    }
+
+    /// The addresses in order of identities, which come namespace by namespace from the API server: new classes of one namespace then lie
+    /// side by side, and rows that allow only those are short.
+    fn pending_addresses(&mut self) -> impl Iterator<Item = IpAddr> + use<> {
+        let pending = std::mem::take(&mut self.pending.addresses).into_iter();
+        let identity = |address| self.pods.owner(&self.addresses.get(&address)?.owners)?.identity;
+        let mut ordered: Vec<_> = pending.map(|address| (identity(address), address)).collect();
+        ordered.sort_unstable();
+        ordered.into_iter().map(|(_, address)| address)
     }
 
     fn set_class(&mut self, address: IpAddr, key: &[Membership]) {

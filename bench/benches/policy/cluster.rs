@@ -194,8 +194,10 @@ impl Cluster {
             let (name, team) = (format!("ns{n}"), format!("team{}", n % TEAMS));
             Namespace { labels: labels(&[("name", &name), ("team", &team)]), name }
         };
+        // In the order in which the API server lists them.
+        let per_namespace = pods / namespaces;
         let pods = (0..pods).map(|p| {
-            let (n, within) = (p % namespaces, p / namespaces);
+            let (n, within) = (p / per_namespace, p % per_namespace);
             let (app, replica) = (format!("app{}", (within + 3) % APPS), within / APPS);
             let address = Ipv4Addr::from_bits(0x0a00_0000 + 256 * (p as u32 / 200) + p as u32 % 200);
             pod(&format!("ns{n}"), &format!("{app}-{replica}"), &app, address, None)

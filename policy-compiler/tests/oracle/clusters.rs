@@ -28,6 +28,8 @@ pub(crate) enum Change {
     RemoveNamespace(String),
     SetPod(Box<Pod>),
     RemovePod(ObjectName),
+    /// A pod that exists gets other labels and keeps its addresses.
+    Relabel(prop::sample::Index, Value),
     SetPolicy(Box<NetworkPolicy>),
     RemovePolicy(ObjectName),
     /// Nothing comes for a moment, so the compiler updates.
@@ -187,9 +189,10 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         1 => (0u8..3).prop_map(|number| Change::RemoveNamespace(format!("n{number}"))),
         8 => pod().prop_map(|pod| Change::SetPod(pod.into())),
         3 => name("p", 7).prop_map(Change::RemovePod),
+        6 => (any::<prop::sample::Index>(), labels(POD_LABELS.0, POD_LABELS.1)).prop_map(|(which, labels)| Change::Relabel(which, labels)),
         8 => policy().prop_map(|policy| Change::SetPolicy(policy.into())),
         3 => name("np", 4).prop_map(Change::RemovePolicy),
-        4 => Just(Change::Pause),
+        8 => Just(Change::Pause),
     ]
 }
 
@@ -233,6 +236,14 @@ impl Cluster {
             Change::RemovePod(name) => {
                 compiler.remove_pod(&name);
                 self.pods.remove(&name.to_string());
+            }
+            Change::Relabel(which, labels) => {
+                let count = self.pods.len();
+                let mut pods = self.pods.values_mut();
+                if let Some(pod) = (count > 0).then(|| pods.nth(which.index(count))).flatten() {
+                    pod.metadata.labels = Some(object(labels));
+                    compiler.set_pod(validate_pod(pod).unwrap());
+                }
             }
             Change::SetPolicy(policy) => {
                 compiler.set_policy(validate_policy(&policy).unwrap());

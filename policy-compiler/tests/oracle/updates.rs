@@ -115,7 +115,7 @@ fn numbers_are_used_again() {
 
 #[test]
 fn limits_stop_the_image_and_not_the_compiler() {
-    let mut compiler = Compiler::new(Enforced::Cluster, Limits { peer_classes: 8, row_bytes: 1 << 20 });
+    let mut compiler = Compiler::new(Enforced::Cluster, Limits { peer_classes: 8, ..Limits::default() });
     for p in 0..10 {
         compiler.set_pod(pod(
             "n",
@@ -134,7 +134,7 @@ fn limits_stop_the_image_and_not_the_compiler() {
     compiler.set_policy(policy("n", "wide", &json!({"ingress": [{"from": [peers[0]]}]})));
     assert!(compiler.update().is_ok(), "two are few enough again");
 
-    let mut compiler = Compiler::new(Enforced::Cluster, Limits { peer_classes: 1 << 20, row_bytes: 16 });
+    let mut compiler = Compiler::new(Enforced::Cluster, Limits { row_bytes: 16, ..Limits::default() });
     compiler.set_pod(pod("n", "p", "10.0.0.1", &json!({})));
     compiler.set_policy(policy("n", "a", &json!({"ingress": [{"ports": [{"port": 1}]}, {"from": [{"podSelector": {}}], "ports": [{"port": 2}]}]})));
     assert!(matches!(compiler.update(), Err(LimitError::RowBytes { limit: 16, .. })));

@@ -3,7 +3,7 @@
 
 use crate::clusters::{Cluster, change, namespace, pod, policy};
 use heddle_image::Image;
-use heddle_policy::Compiler;
+use heddle_policy::{Compiler, Enforced, Limits};
 use proptest::prelude::*;
 
 fn through_bytes(compiler: &mut Compiler) -> Image {
@@ -30,8 +30,9 @@ proptest! {
     #![proptest_config(config(1000))]
 
     #[test]
-    fn change_by_change(changes in prop::collection::vec(change(), 1..30)) {
-        let (mut cluster, mut compiler) = (Cluster::default(), Compiler::default());
+    fn change_by_change(changes in prop::collection::vec(change(), 1..40), idle_classes in prop::sample::select(vec![0, 1, 256])) {
+        let limits = Limits { idle_classes, ..Limits::default() };
+        let (mut cluster, mut compiler) = (Cluster::default(), Compiler::new(Enforced::Cluster, limits));
         let half = changes.len() / 2;
         for (at, change) in changes.into_iter().enumerate() {
             cluster.apply(change, &mut compiler);
