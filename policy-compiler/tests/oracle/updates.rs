@@ -170,3 +170,33 @@ fn a_node_enforces_its_own_pods_only() {
     };
     assert!(ask([10, 0, 1, 1]) && !ask([10, 0, 0, 1]), "pods elsewhere are peers");
 }
+
+#[test]
+fn a_class_that_leaves_a_term_as_a_whole_leaves_its_rows() {
+    let mut compiler = Compiler::default();
+    compiler.set_pod(pod("n", "judged", "10.0.0.1", &json!({"app": "judged"})));
+    compiler.set_pod(pod("n", "peer", "10.0.0.2", &json!({"app": "a", "tier": "b"})));
+    let rules = json!([{"from": [{"podSelector": {"matchLabels": {"app": "a"}}}], "ports": [{"port": 1}]},
+                       {"from": [{"podSelector": {"matchLabels": {"tier": "b"}}}], "ports": [{"port": 2}]}]);
+    compiler.set_policy(policy(
+        "n",
+        "p",
+        &json!({"podSelector": {"matchLabels": {"app": "judged"}}, "ingress": rules}),
+    ));
+    let ask = |image: &Image| {
+        let class = image.endpoint("n", "judged").unwrap();
+        let peer = image.peer_class([10, 0, 0, 2].into());
+        let allows = |port| {
+            image.allows(class, heddle_image::Direction::Ingress, peer, heddle_image::Protocol::Tcp, port)
+        };
+        (peer, [1, 2].map(allows))
+    };
+    let (before, verdicts) = ask(&compiler.update().unwrap());
+    assert_eq!(verdicts, [true, true]);
+    compiler.set_pod(pod("n", "peer", "10.0.0.2", &json!({"tier": "b"})));
+    assert_eq!(
+        ask(&compiler.update().unwrap()),
+        (before, [false, true]),
+        "the same column, without one of its bits"
+    );
+}
