@@ -7,14 +7,13 @@ pub mod conntrack;
 mod endpoints;
 mod fib;
 mod node;
-mod paged;
 pub mod publish;
 mod vteps;
 
 pub use endpoints::{Endpoint, EndpointNumber, Endpoints, HOST};
 pub use fib::{Fib, NextHop};
+pub use heddle_paged::Paged;
 pub use node::{Node, Uplink};
-pub use paged::Paged;
 pub use vteps::{Vtep, VtepNumber, Vteps};
 
 /// All tables as published at one moment.

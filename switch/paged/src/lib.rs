@@ -1,4 +1,6 @@
-//! A numbered table whose copies share what did not change.
+//! A numbered table whose copies share what did not change: the switch's endpoints and VTEPs, and the policy classes of
+//! a policy image, are published many times a second and change a little each time.
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 
