@@ -120,8 +120,11 @@ pub(crate) fn mount_point(root: &Path) -> &Path {
 fn require_bpffs(root: &Path) -> Result<(), SteeringError> {
     let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let stat = rustix::fs::statfs(existing).map_err(|errno| pin_error(existing)(errno.into()))?;
-    // The field's type differs between architectures.
-    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_sign_loss,
+        reason = "the field's type differs between architectures"
+    )]
     let magic = stat.f_type as u64;
     if magic == BPF_FS_MAGIC { Ok(()) } else { Err(SteeringError::NotBpffs(root.to_owned())) }
 }

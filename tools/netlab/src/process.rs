@@ -87,18 +87,6 @@ impl Process {
         Ok(ending)
     }
 
-    /// Waits until it is gone; false when it is still there after `timeout`.
-    pub fn wait_gone(self, timeout: Duration) -> Result<bool> {
-        let gone = match self.open() {
-            Some(fd) => ended(&fd, timeout)?,
-            None => true,
-        };
-        if gone {
-            self.reap();
-        }
-        Ok(gone)
-    }
-
     /// When it is our own child, its entry in the process table is ours to collect.
     fn reap(self) {
         if let Some(pid) = self.raw_pid() {
@@ -145,8 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// Not waited for: ending a process collects it.
-    #[allow(clippy::zombie_processes)]
+    #[allow(clippy::zombie_processes, reason = "`Process::end` collects the child")]
     fn spawn(script: &str) -> Process {
         let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         // The script says when it is ready, so that its traps are in place.
