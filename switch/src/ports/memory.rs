@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use heddle_xsk::{Arena, Frame, Pool};
+use heddle_xsk::{Arena, Frame, HeldFrames, Pool};
 
-use super::{Batch, Port, PortFrames};
+use super::{Batch, Port};
 
 /// A port whose other side is a [`MemoryWire`].
 #[derive(Debug)]
@@ -71,9 +71,9 @@ impl Port for MemoryPort {
         None
     }
 
-    fn frames(&self) -> PortFrames {
+    fn frames(&self) -> HeldFrames {
         let queues = self.0.lock();
-        PortFrames { receiving: queues.to_port.len() as u32, sending: queues.to_wire.len() as u32 }
+        HeldFrames { receiving: queues.to_port.len() as u32, sending: queues.to_wire.len() as u32 }
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
 
         port.transmit(&mut pool, &mut batch);
         assert!(batch.is_empty());
-        assert_eq!(port.frames(), PortFrames { receiving: 0, sending: 4 });
+        assert_eq!(port.frames(), HeldFrames { receiving: 0, sending: 4 });
         batch.push(pool.take().unwrap());
         port.transmit(&mut pool, &mut batch);
         assert_eq!(batch.len(), 1, "the queue is full");

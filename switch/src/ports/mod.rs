@@ -9,7 +9,7 @@ mod xsk;
 use std::os::fd::BorrowedFd;
 
 use arrayvec::ArrayVec;
-use heddle_xsk::{BATCH, Frame, Pool};
+use heddle_xsk::{BATCH, Frame, HeldFrames, Pool};
 
 pub use memory::{MemoryPort, MemoryWire};
 pub use xsk::XskPort;
@@ -27,15 +27,6 @@ pub struct PortId {
     pub slot: u16,
     /// Unique since the switch started.
     pub serial: u32,
-}
-
-/// Where the frames that a port holds are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PortFrames {
-    /// Given to the kernel to receive into, or received and not yet read.
-    pub receiving: u32,
-    /// Given to the kernel to send and not yet completed.
-    pub sending: u32,
 }
 
 /// Packets the kernel dropped before the port could receive them, since the port was opened.
@@ -69,7 +60,7 @@ pub trait Port: Send {
     fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// Frames the port holds.
-    fn frames(&self) -> PortFrames;
+    fn frames(&self) -> HeldFrames;
 
     /// What the kernel dropped so far; nothing for ports the kernel has no part in. A system call for others.
     fn kernel_drops(&self) -> KernelDrops {

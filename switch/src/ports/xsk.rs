@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use heddle_xsk::{Pool, Socket, SocketFaults};
+use heddle_xsk::{HeldFrames, Pool, Socket};
 
-use super::{Batch, KernelDrops, Port, PortFrames};
+use super::{Batch, KernelDrops, Port};
 
 /// A port whose other side is an interface of the kernel: a pod's veth, the host's, or the uplink.
 #[derive(Debug)]
@@ -24,16 +24,6 @@ impl XskPort {
     /// The socket, as the steering programs take it.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-
-    /// How many frames the kernel is to have for receiving.
-    pub fn set_receive_frames(&mut self, frames: u32) {
-        self.socket.set_receive_frames(frames);
-    }
-
-    /// What should not happen and was counted when it did.
-    pub fn faults(&self) -> SocketFaults {
-        self.socket.faults()
     }
 }
 
@@ -62,9 +52,8 @@ impl Port for XskPort {
         Some(self.socket.as_fd())
     }
 
-    fn frames(&self) -> PortFrames {
-        let frames = self.socket.frames();
-        PortFrames { receiving: frames.receiving, sending: frames.sending }
+    fn frames(&self) -> HeldFrames {
+        self.socket.frames()
     }
 
     fn kernel_drops(&self) -> KernelDrops {

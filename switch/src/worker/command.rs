@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crossbeam::channel::Sender;
+use heddle_xsk::HeldFrames;
 
 use crate::pipeline::Ingress;
-use crate::ports::{Port, PortFrames, PortId};
+use crate::ports::{Port, PortId};
 use crate::stats::PortStats;
 
 /// Where an answer goes.
@@ -59,7 +60,7 @@ pub struct Report {
     /// Frames in its pool.
     pub free: usize,
     /// Frames its ports hold.
-    pub held: PortFrames,
+    pub held: HeldFrames,
     /// Frames that wait in the rings to it.
     pub handoff: usize,
 }

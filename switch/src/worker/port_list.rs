@@ -7,12 +7,12 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use heddle_xsk::{Frame, Pool};
+use heddle_xsk::{Frame, HeldFrames, Pool};
 
 use super::slot::Slot;
 use super::watch::Watch;
 use crate::DropReason;
-use crate::ports::{PortFrames, PortId};
+use crate::ports::PortId;
 use crate::stats::WorkerStats;
 
 /// How long a port is polled after its last frame. Longer than a round trip on the node, so that an exchange of
@@ -204,9 +204,9 @@ impl PortList {
     }
 
     /// Frames that all ports hold.
-    pub(super) fn frames(&self) -> PortFrames {
-        self.slots.iter().flatten().map(|slot| slot.port.frames()).fold(PortFrames::default(), |sum, one| {
-            PortFrames { receiving: sum.receiving + one.receiving, sending: sum.sending + one.sending }
+    pub(super) fn frames(&self) -> HeldFrames {
+        self.slots.iter().flatten().map(|slot| slot.port.frames()).fold(HeldFrames::default(), |sum, one| {
+            HeldFrames { receiving: sum.receiving + one.receiving, sending: sum.sending + one.sending }
         })
     }
 }

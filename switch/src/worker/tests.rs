@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
-use heddle_xsk::{Arena, Pool};
+use heddle_xsk::{Arena, HeldFrames, Pool};
 use ipnet::IpNet;
 
 use super::wake::EventFd;
@@ -15,7 +15,7 @@ use super::{Crew, Plan};
 use crate::DropReason;
 use crate::config::{Polling, WorkersConfig};
 use crate::pipeline::Ingress;
-use crate::ports::{Batch, MemoryPort, MemoryWire, Port, PortFrames, PortId};
+use crate::ports::{Batch, MemoryPort, MemoryWire, Port, PortId};
 use crate::stats::PortStats;
 use crate::tables::publish::Publisher;
 use crate::tables::{Endpoint, NextHop, Node, Tables};
@@ -53,7 +53,7 @@ impl Port for Watched {
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.1.as_fd())
     }
-    fn frames(&self) -> PortFrames {
+    fn frames(&self) -> HeldFrames {
         self.0.frames()
     }
 }

@@ -25,7 +25,7 @@ pub use error::{ArenaError, SocketError};
 pub use frame::Frame;
 pub use options::{Options, Statistics};
 pub use pool::Pool;
-pub use socket::{Socket, SocketFaults, SocketFrames};
+pub use socket::{HeldFrames, Socket, SocketFaults};
 
 /// Frames handled together at most.
 pub const BATCH: usize = 64;

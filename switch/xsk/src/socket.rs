@@ -22,9 +22,9 @@ const MIN_PACKET: usize = 14;
 /// Packets the kernel sends per system call unless told otherwise (`TX_BATCH_SIZE`, `net/xdp/xsk.c`).
 const DEFAULT_TX_BUDGET: u32 = 32;
 
-/// Where the frames that a socket holds are.
+/// Where the frames that a socket, or another port, holds are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SocketFrames {
+pub struct HeldFrames {
     /// Given to the kernel to receive into, or received and not yet read.
     pub receiving: u32,
     /// Given to the kernel to send and not yet completed.
@@ -172,18 +172,13 @@ impl Socket {
     }
 
     /// Frames the socket holds.
-    pub fn frames(&self) -> SocketFrames {
-        SocketFrames { receiving: self.receiving.len(), sending: self.sending.len() }
+    pub fn frames(&self) -> HeldFrames {
+        HeldFrames { receiving: self.receiving.len(), sending: self.sending.len() }
     }
 
     /// What went wrong on this side.
     pub fn faults(&self) -> SocketFaults {
         self.faults
-    }
-
-    /// How many frames the kernel is to have for receiving. Fewer take effect as packets arrive.
-    pub fn set_receive_frames(&mut self, frames: u32) {
-        self.receive_frames = frames.clamp(1, RING);
     }
 
     #[inline]
