@@ -3,15 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::EndpointNumber;
-
-/// Numbers of the layers above IP that the table treats specially, as IANA assigned them.
-pub(super) mod protocol {
-    pub(crate) const ICMP: u8 = 1;
-    pub(crate) const TCP: u8 = 6;
-    pub(crate) const UDP: u8 = 17;
-    pub(crate) const ICMPV6: u8 = 58;
-    pub(crate) const SCTP: u8 = 132;
-}
+use crate::wire::protocol;
 
 /// Where at an endpoint a packet is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,9 +1,10 @@
 //! What the packets of a connection have told about it so far.
 
-use super::key::{Direction, Side, protocol};
+use super::key::{Direction, Side};
 use super::segment::Kind;
 use super::state::State;
 use super::track::{Fault, Packet};
+use crate::wire::protocol;
 
 /// State of a connection of any protocol, and the windows of a TCP connection. The steps of TCP are in `tcp`.
 #[derive(Debug, Clone, Copy)]

@@ -3,8 +3,8 @@
 //! Sources of the timeouts: Linux (`net/netfilter/nf_conntrack_proto_*.c`), kube-proxy's defaults
 //! (`--conntrack-tcp-timeout-*`), RFC 5382 (TCP), RFC 4787 (UDP) and RFC 5508 (ICMP) for the behaviour of middleboxes.
 
-use super::key::protocol;
 use super::tick::Tick;
+use crate::wire::protocol;
 
 /// Declares each state once: its stable name, idle timeout in seconds, and what it is worth when the table is full.
 macro_rules! states {

@@ -2,12 +2,13 @@
 
 use super::super::EndpointNumber;
 use super::flows::Flow;
-use super::key::{Direction, FlowKey, Role, Side, protocol};
+use super::key::{Direction, FlowKey, Role, Side};
 use super::progress::{Progress, Step};
 use super::segment::{Kind, Segment};
 use super::state::State;
 use super::table::{Connections, Probe};
 use super::tick::Tick;
+use crate::wire::protocol;
 
 /// What a connection learns from a packet, beside its key.
 #[derive(Debug, Clone, Copy)]

@@ -1,10 +1,10 @@
 //! Idle connections go in time, and when the table is full the right ones go first.
 
-use super::super::key::protocol;
 use super::super::{Connections, Direction, Group, Packet, Side, State};
 use super::tools::{
     ENDPOINT, Seen, datagram, flow, original, pass, play_into, reply, second, segment, track,
 };
+use crate::wire::protocol;
 
 /// A table with so many UDP flows, opened a second apart; the port is the second.
 fn with_flows(capacity: usize, flows: u16) -> Connections {

@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 
-use super::super::key::protocol;
 use super::super::{Connections, Packet, Segment, Side, State, flags};
 use super::tools::{Seen, flow, pass, second};
+use crate::wire::protocol;
 
 /// One end that sends `left` bytes in pieces, takes what arrives in order, and repeats what was lost.
 struct End {

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::super::entry::NONE;
-use super::super::key::protocol;
 use super::super::{Connections, Direction, FlowKey, Outcome, Role, Side, State, Tick};
 use super::tools::{datagram, flow, second};
+use crate::wire::protocol;
 
 /// What the model keeps per connection, under endpoint and key of a packet that leaves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 //! are not known.
 
 use super::super::State::{Accepted, Established, HalfClosed, Opening, OpeningBoth, Reset, TimeWait};
-use super::super::key::protocol;
 use super::super::{Connections, Direction, Fault, Packet};
 use super::tools::{
     ENDPOINT, Seen, after_handshake, flow, original, play, play_into, reply, second, segment,
 };
+use crate::wire::protocol;
 
 const REFUSED: Seen = Seen::Refused(Fault::Reset);
 

@@ -3,9 +3,10 @@
 
 use proptest::prelude::*;
 
-use super::super::key::{Key, protocol};
+use super::super::key::Key;
 use super::super::{FlowKey, Role, Segment, Side, flags};
 use super::tools::address;
+use crate::wire::protocol;
 
 /// A SYN from port 0x1234 to 80, with options after 20 bytes of header.
 fn syn(options: &[u8]) -> Vec<u8> {

@@ -1,11 +1,11 @@
 //! Connections are found from both sides, kept apart, judged, related, counted and shown.
 #![allow(clippy::unwrap_used)]
 
-use super::super::key::protocol;
 use super::super::{Connections, Direction, Flow, FlowKey, Outcome, Role, Side, State};
 use super::tools::{
     ENDPOINT, Seen, address, after_handshake, datagram, flow, original, pass, reply, second, track,
 };
+use crate::wire::protocol;
 
 #[test]
 fn datagrams_are_answered_by_key() {

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::super::key::protocol;
 use super::super::{
     Connections, Direction, Fault, FlowKey, Outcome, Packet, Role, Segment, Side, State, Tick,
 };
+use crate::wire::protocol;
 
 /// The endpoint of all tests that need only one.
 pub(super) const ENDPOINT: u32 = 7;
