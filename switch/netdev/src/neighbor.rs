@@ -72,11 +72,7 @@ impl NeighborEvents {
 
     /// Watches another namespace.
     pub fn open_in(netns: &Netns) -> Result<Self> {
-        let runtime = tokio::runtime::Handle::current();
-        netns.run(move || {
-            let _inside = runtime.enter();
-            Self::open()
-        })?
+        netns.open_inside(Self::open)
     }
 
     /// The next change; `None` when the socket died.

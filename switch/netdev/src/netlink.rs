@@ -76,11 +76,7 @@ impl Netlink {
 
     /// Opens a socket in another network namespace: a socket stays in the one it was made in.
     pub fn open_in(netns: &Netns) -> Result<Self> {
-        let runtime = tokio::runtime::Handle::current();
-        netns.run(move || {
-            let _inside = runtime.enter();
-            Self::open()
-        })?
+        netns.open_inside(Self::open)
     }
 
     /// Sends a request that changes something and waits for the kernel's acknowledgement.

@@ -82,6 +82,15 @@ impl Netns {
         })?
     }
 
+    /// Opens, inside the namespace, something that is driven by the calling thread's tokio runtime.
+    pub(crate) fn open_inside<T: Send>(&self, open: fn() -> Result<T>) -> Result<T> {
+        let runtime = tokio::runtime::Handle::current();
+        self.run(move || {
+            let _inside = runtime.enter();
+            open()
+        })?
+    }
+
     /// Starts `command` inside the namespace: a child inherits the namespace of the thread that started it.
     pub fn spawn(&self, command: &mut Command) -> Result<Child> {
         let program = command.get_program().to_string_lossy().into_owned();
