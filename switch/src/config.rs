@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+pub(crate) use rules::{MAX_MTU, MIN_MTU};
 use section::Section;
 
 /// All settings, checked.

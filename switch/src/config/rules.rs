@@ -8,14 +8,12 @@ use toml::Value;
 use super::section::{self, describe};
 
 /// Least MTU of a link that carries IPv6 (RFC 8200, section 5).
-pub(super) const MIN_MTU: u16 = 1280;
+pub(crate) const MIN_MTU: u16 = 1280;
 /// Largest that native XDP without fragments allows on a veth: a page less headroom, Ethernet header and
 /// `skb_shared_info` (`veth_xdp_set`, drivers/net/veth.c).
-pub(super) const MAX_MTU: u16 = 3504;
+pub(crate) const MAX_MTU: u16 = 3504;
 /// Room of `sun_path` in `sockaddr_un`, less its final zero.
 const MAX_SOCKET_PATH: usize = 107;
-/// `IFNAMSIZ` less its final zero.
-const MAX_INTERFACE_NAME: usize = 15;
 
 /// A DNS subdomain, as Kubernetes names nodes (RFC 1123).
 pub(super) fn node_name(value: &Value) -> Result<String, String> {
@@ -48,18 +46,13 @@ pub(super) fn socket_path(value: &Value) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// A name Linux takes for an interface (`dev_valid_name`, net/core/dev.c).
+/// A name Linux takes for an interface.
 pub(super) fn interface_name(value: &Value) -> Result<String, String> {
     let text = section::text(value)?;
-    let bad = |b: u8| b == b'/' || b == b':' || b == 0 || b.is_ascii_whitespace();
-    if text.is_empty()
-        || text.len() > MAX_INTERFACE_NAME
-        || matches!(text.as_str(), "." | "..")
-        || text.bytes().any(bad)
-    {
-        return Err(format!("is \"{text}\", write the name of the NIC as `ip link` shows it"));
+    match heddle_netdev::check_link_name(&text) {
+        Ok(()) => Ok(text),
+        Err(_) => Err(format!("is \"{text}\", write the name of the NIC as `ip link` shows it")),
     }
-    Ok(text)
 }
 
 /// At least one prefix; none contains another.

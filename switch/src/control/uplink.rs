@@ -6,19 +6,9 @@ use heddle_netdev::{Link, Netlink, ethtool};
 
 use super::error::StartError;
 use super::facts::UplinkFacts;
-use crate::config::{Config, Family, UplinkConfig};
+use crate::config::{Config, Family, MAX_MTU, MIN_MTU, UplinkConfig};
+use crate::wire::{ethernet, ipv4, ipv6, vxlan};
 
-/// Headers that encapsulation adds to a pod's packet (RFC 7348): inner Ethernet, VXLAN, UDP, and the outer IP header.
-const INNER_ETHERNET: u16 = 14;
-const VXLAN_AND_UDP: u16 = 8 + 8;
-/// The Ethernet header in front of every packet in a frame.
-const ETHERNET: u16 = 14;
-/// What the kernel keeps in front of a packet in a frame (`XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h).
-const XDP_HEADROOM: u16 = 256;
-/// Least MTU that carries IPv6 (RFC 8200, section 5).
-const MIN_MTU: u16 = 1280;
-/// Largest that native XDP without fragments allows on a veth (`veth_xdp_set`, drivers/net/veth.c).
-const MAX_VETH_MTU: u16 = 3504;
 /// What pods get on a node of its own: Ethernet's.
 const ALONE_MTU: u16 = 1500;
 
@@ -94,13 +84,15 @@ pub(super) async fn global_addresses(netlink: &Netlink, link: &Link) -> heddle_n
 
 /// The largest IP packet pods may send: what still fits the uplink once it is encapsulated, and a frame, and a veth.
 pub(super) fn pod_mtu(config: &Config, uplink: Option<&UplinkFacts>) -> Result<u16, StartError> {
-    let frame = (config.frames.size as u16).saturating_sub(XDP_HEADROOM + ETHERNET);
+    let frame = heddle_xsk::max_packet(config.frames.size).saturating_sub(ethernet::HEADER) as u16;
     let (most, usual) = match uplink {
-        None => (frame.min(MAX_VETH_MTU), ALONE_MTU),
+        None => (frame.min(MAX_MTU), ALONE_MTU),
         Some(uplink) => {
-            let outer_ip = if uplink.underlay == Family::Ipv4 { 20 } else { 40 };
-            let overhead = INNER_ETHERNET + VXLAN_AND_UDP + outer_ip;
-            let most = uplink.mtu.min(frame).saturating_sub(overhead).min(MAX_VETH_MTU);
+            let overhead = vxlan::overhead(match uplink.underlay {
+                Family::Ipv4 => ipv4::HEADER,
+                Family::Ipv6 => ipv6::HEADER,
+            });
+            let most = uplink.mtu.min(frame).saturating_sub(overhead).min(MAX_MTU);
             (most, most)
         }
     };
@@ -191,7 +183,7 @@ mod tests {
         assert_eq!(mtu(9000, Family::Ipv4), 1778 - 50);
         assert_eq!(pod_mtu(&config(""), None).unwrap(), 1500);
         let big = config("[frames]\nsize = 4096\n");
-        assert_eq!(pod_mtu(&big, Some(&uplink(9000, Family::Ipv4))).unwrap(), MAX_VETH_MTU);
+        assert_eq!(pod_mtu(&big, Some(&uplink(9000, Family::Ipv4))).unwrap(), MAX_MTU);
     }
 
     #[test]

@@ -10,12 +10,9 @@ use super::ControlError;
 use super::endpoints::EndpointSpec;
 use super::facts::NodeFacts;
 use super::remote::VtepSpec;
-use crate::config::Family;
+use crate::config::{Family, MIN_MTU};
 use crate::tables::Node;
 use crate::wire::Mac;
-
-/// Least MTU that carries IPv6 (RFC 8200, section 5); asked of every endpoint, as all may get an IPv6 address.
-const MIN_MTU: u32 = 1280;
 
 /// Longest id: a container ID is 64 bytes, an interface name 15.
 const MAX_ID: usize = 256;
@@ -75,7 +72,8 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
         }
     }
     let mtu = if request.mtu == 0 { u32::from(facts.pod_mtu) } else { request.mtu };
-    if !(MIN_MTU..=u32::from(facts.pod_mtu)).contains(&mtu) {
+    // Of every endpoint, as all may get an IPv6 address.
+    if !(u32::from(MIN_MTU)..=u32::from(facts.pod_mtu)).contains(&mtu) {
         mistakes.note(format!("mtu: {mtu} is not from {MIN_MTU} to {}, the node's pod MTU", facts.pod_mtu));
     }
     mistakes.none()?;

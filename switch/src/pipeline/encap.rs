@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use heddle_xsk::Frame;
 
 use super::decap::ECN;
-use super::packet::Ip;
+use super::packet::{HOP_LIMIT, Ip};
 use super::scene::Scene;
 use crate::DropReason;
 use crate::tables::{Uplink, Vtep};
@@ -13,20 +13,16 @@ use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, ether_type};
 use crate::wire::{Mac, ipv4, ipv6, protocol, udp, vxlan};
 
-/// Hops that an outer packet may take: what the hosts of today send with.
-const HOP_LIMIT: u8 = 64;
-
 /// First of the dynamic ports (RFC 6335); RFC 7348 (section 5) wants the flow's hash spread over them.
 const FIRST_DYNAMIC_PORT: u16 = 49152;
 
-/// Bytes by which an outer IP packet is longer than the inner one.
+/// Bytes by which an outer IP packet to `peer` is longer than the inner one.
 #[inline]
 pub(super) fn overhead(peer: IpAddr) -> u16 {
-    let ip = match peer {
+    vxlan::overhead(match peer {
         IpAddr::V4(_) => ipv4::HEADER,
         IpAddr::V6(_) => ipv6::HEADER,
-    };
-    (ip + udp::HEADER + vxlan::HEADER + ethernet::HEADER) as u16
+    })
 }
 
 /// Puts the tunnel's headers in front of the packet.

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use crate::wire::{Fragment, Mac, flow, protocol};
 
+/// Hops that packets of the switch's own may take: what the hosts of today send with.
+pub(super) const HOP_LIMIT: u8 = 64;
+
 /// The headers of an IP packet that starts with Ethernet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Packet {

@@ -1,9 +1,15 @@
 //! VXLAN (RFC 7348).
 
-use super::{Defect, field, put};
+use super::{Defect, ethernet, field, put, udp};
 
 /// Bytes of a header.
 pub const HEADER: usize = 8;
+
+/// Bytes by which an outer IP packet is longer than the inner one, with an outer IP header of `ip_header` bytes: the inner
+/// packet keeps its Ethernet header.
+pub const fn overhead(ip_header: usize) -> u16 {
+    (ip_header + udp::HEADER + HEADER + ethernet::HEADER) as u16
+}
 
 /// The I flag: the VNI is valid. It must be set; all other bits are reserved and ignored (section 5).
 const VNI_VALID: u8 = 0x08;

@@ -18,6 +18,11 @@ use crate::{ArenaError, Frame};
 /// place xsk-rs sends from.
 pub(crate) const DATA_OFFSET: u16 = 256;
 
+/// Longest packet that a frame of `chunk_size` bytes can receive or send.
+pub const fn max_packet(chunk_size: u32) -> usize {
+    (chunk_size as usize).saturating_sub(DATA_OFFSET as usize)
+}
+
 /// The memory of a switch's packets, divided into frames of one size.
 ///
 /// Frames that no pool, socket or worker holds rest in the reserve, from which the [`Pool`](crate::Pool)s are filled;
@@ -92,7 +97,7 @@ impl Arena {
 
     /// Longest packet a frame can receive or send.
     pub fn max_packet(&self) -> usize {
-        self.chunk_size as usize - usize::from(DATA_OFFSET)
+        max_packet(self.chunk_size)
     }
 
     /// Frames in the reserve.

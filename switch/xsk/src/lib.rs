@@ -20,7 +20,7 @@ pub mod spsc;
 mod sync;
 mod umem;
 
-pub use arena::Arena;
+pub use arena::{Arena, max_packet};
 pub use error::{ArenaError, SocketError};
 pub use frame::Frame;
 pub use options::{Options, Statistics};

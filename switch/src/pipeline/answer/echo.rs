@@ -4,13 +4,10 @@ use std::net::IpAddr;
 
 use heddle_xsk::Frame;
 
-use super::super::packet::Packet;
+use super::super::packet::{HOP_LIMIT, Packet};
 use super::super::scene::Scene;
 use crate::DropReason;
 use crate::wire::{Fragment, ethernet, icmp, ipv4, ipv6};
-
-/// As the hosts of today send with.
-const HOP_LIMIT: u8 = 64;
 
 /// Turns an echo request to the gateway into the reply, in place; everything else the gateway has no service for.
 ///

@@ -8,7 +8,7 @@ use std::time::Instant;
 use heddle_xsk::Frame;
 
 pub(super) use self::budget::Budget;
-use super::packet::{Ip, is_group, is_reserved};
+use super::packet::{HOP_LIMIT, Ip, is_group, is_reserved};
 use super::parse::parse;
 use super::scene::{Scene, Sender};
 use super::{emit, fit, route};
@@ -29,9 +29,6 @@ pub(super) enum Notice {
     /// The destination is known to be away.
     Unreachable,
 }
-
-/// As the hosts of today send with.
-const HOP_LIMIT: u8 = 64;
 
 /// Precedence of internetwork control, which RFC 1812 (section 4.3.2.5) gives to errors.
 const TRAFFIC_CLASS: u8 = 0xc0;
