@@ -9,7 +9,7 @@ use crate::stats;
 use crate::tables::Node;
 
 /// The only way a pod is attached so far: an AF_XDP socket on its own veth.
-const ATTACH_MODE: &str = "direct";
+pub(super) const ATTACH_MODE: &str = "direct";
 
 pub(super) fn traffic(traffic: &stats::Traffic) -> api::Traffic {
     api::Traffic { packets: traffic.packets.get(), bytes: traffic.bytes.get() }

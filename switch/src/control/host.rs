@@ -56,7 +56,8 @@ pub(super) async fn tear_down(netlink: &Netlink) -> heddle_netdev::Result<()> {
     netlink.delete_link(SWITCH_SIDE).await.map(drop)
 }
 
-fn has_ipv6() -> bool {
+/// False on a kernel without IPv6.
+pub(super) fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6").exists()
 }
 

@@ -34,7 +34,7 @@ impl<D: Dataplane> Control<D> {
             addresses: host.addresses.iter().map(ToString::to_string).collect(),
             mtu: host.mtu.into(),
             worker: host.port.worker.into(),
-            attach_mode: "direct".to_owned(),
+            attach_mode: convert::ATTACH_MODE.to_owned(),
             rx: Some(convert::traffic(&stats.rx)),
             tx: Some(convert::traffic(&stats.tx)),
             ..api::Endpoint::default()

@@ -17,7 +17,7 @@ use self::budget::FrameBudget;
 use super::dataplane::{Attached, Dataplane};
 use super::error::StartError;
 use super::facts::UplinkFacts;
-use super::{ControlError, convert};
+use super::{ControlError, convert, host};
 use crate::DropReason;
 use crate::config::Config;
 use crate::pipeline::Ingress;
@@ -113,7 +113,7 @@ impl Plane {
     /// Makes the interface carry packets for its socket only: up, and without addresses of the host's stack.
     fn prepare(&self, interface: &str) -> Result<(), ControlError> {
         let result = self.runtime.block_on(async {
-            if std::path::Path::new("/proc/sys/net/ipv6").exists() {
+            if host::has_ipv6() {
                 heddle_netdev::sysctl::set_ipv6_enabled(interface, false)?;
             }
             let link = self.netlink.link(interface).await?;
