@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
-use heddle_netlab::{Lab, Namespace, Ping, WORLD};
+use heddle_netlab::{Lab, Name, Namespace, Ping, WORLD};
 
 use crate::output::table;
 
@@ -51,27 +51,21 @@ fn row(from: &Party, parties: &[Party]) -> Result<Vec<Option<[bool; 2]>>> {
 }
 
 fn parties(lab: &Lab) -> Result<Vec<Party>> {
+    let pinger = |name: Name, namespace, addresses| Party {
+        name: name.to_string(),
+        namespace,
+        addresses,
+        pings: true,
+    };
     let state = lab.state();
     let mut parties = Vec::new();
     for pod in &state.pods {
         let pod = lab.pod(&pod.name.to_string())?;
-        let addresses = [pod.address(false)?, pod.address(true)?];
-        parties.push(Party {
-            name: pod.state.name.to_string(),
-            namespace: pod.namespace,
-            addresses,
-            pings: true,
-        });
+        parties.push(pinger(pod.state.name, pod.namespace, [pod.address(false)?, pod.address(true)?]));
     }
     for node in &state.nodes {
         let node = lab.node(&node.name.to_string())?;
-        let addresses = [node.address(false)?, node.address(true)?];
-        parties.push(Party {
-            name: node.state.name.to_string(),
-            namespace: node.namespace,
-            addresses,
-            pings: true,
-        });
+        parties.push(pinger(node.state.name, node.namespace, [node.address(false)?, node.address(true)?]));
     }
     parties.push(Party { name: "world".to_owned(), namespace: lab.world(), addresses: WORLD, pings: false });
     Ok(parties)
