@@ -9,7 +9,7 @@ use heddle_switch::DropReason;
 use heddle_switch::pipeline::{Ingress, Outbox, Pipeline};
 use heddle_switch::ports::{Batch, MemoryPort, MemoryWire, Port, PortId};
 use heddle_switch::stats::WorkerStats;
-use heddle_switch::tables::{Endpoint, HOST, NextHop, Tables, Uplink, Vtep};
+use heddle_switch::tables::{Endpoint, EndpointPolicy, HOST, NextHop, Tables, Uplink, Vtep};
 use heddle_switch::wire::Mac;
 use heddle_xsk::{Arena, BATCH, Pool};
 
@@ -87,8 +87,13 @@ pub fn tables(underlay: Underlay) -> Tables {
         vtep_mac: OWN_VTEP,
         mtu: 1600,
     });
-    let endpoint =
-        |addresses: &[IpAddr], mac| Endpoint { addresses: addresses.to_vec(), mac, port: port(1), mtu: 1500 };
+    let endpoint = |addresses: &[IpAddr], mac| Endpoint {
+        addresses: addresses.to_vec(),
+        mac,
+        port: port(1),
+        mtu: 1500,
+        policy: EndpointPolicy::Open,
+    };
     tables.endpoints.set(HOST, endpoint(&[], pod_mac(HOST)));
     for default in ["0.0.0.0/0", "::/0"] {
         tables.fib.insert(default.parse().expect("a prefix"), NextHop::Endpoint(HOST));

@@ -14,7 +14,7 @@ use super::persist::{SavedEndpoint, Store};
 use super::remote::Remotes;
 use super::{ControlError, convert, validate};
 use crate::stats::PortStats;
-use crate::tables::{self, EndpointNumber, HOST, NextHop, Tables};
+use crate::tables::{self, EndpointNumber, EndpointPolicy, HOST, NextHop, Tables};
 
 /// How often routes are written to disk at most. They come from somebody who will say them again; endpoints do not, and
 /// are written before a call returns.
@@ -73,7 +73,10 @@ impl<D: Dataplane> Control<D> {
     ) -> Result<(), ControlError> {
         let mut tables = self.tables.clone();
         let addresses = self.facts.addresses.clone();
-        tables.endpoints.set(HOST, tables::Endpoint { addresses, mac, port: attached.port, mtu });
+        tables.endpoints.set(
+            HOST,
+            tables::Endpoint { addresses, mac, port: attached.port, mtu, policy: EndpointPolicy::Open },
+        );
         self.host = Some(Arc::clone(&attached.stats));
         self.publish(tables).map(drop)
     }
@@ -153,7 +156,7 @@ impl<D: Dataplane> Control<D> {
         let attached = self.plane.attach(&spec.host_interface, number)?;
         let entry = EndpointEntry { spec, number, interface_index, attached };
         let mut tables = self.tables.clone();
-        tables.endpoints.set(number, entry.for_tables());
+        tables.endpoints.set(number, entry.for_tables(EndpointPolicy::Open));
         for address in &entry.spec.addresses {
             tables.fib.insert(IpNet::from(*address), NextHop::Endpoint(number));
         }

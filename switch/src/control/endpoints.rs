@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ControlError;
 use super::dataplane::Attached;
-use crate::tables::{Endpoint, EndpointNumber};
+use crate::tables::{Endpoint, EndpointNumber, EndpointPolicy};
 use crate::wire::Mac;
 
 /// What the CNI plugin asked for.
@@ -35,12 +35,13 @@ pub(super) struct EndpointEntry {
 
 impl EndpointEntry {
     /// As the workers know it.
-    pub(super) fn for_tables(&self) -> Endpoint {
+    pub(super) fn for_tables(&self, policy: EndpointPolicy) -> Endpoint {
         Endpoint {
             addresses: self.spec.addresses.clone(),
             mac: self.spec.mac,
             port: self.attached.port,
             mtu: self.spec.mtu,
+            policy,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use heddle_image::PolicyClassNumber;
+
 use super::Paged;
 use crate::ports::PortId;
 use crate::wire::Mac;
@@ -23,6 +25,19 @@ pub struct Endpoint {
     pub port: PortId,
     /// Largest IP packet it takes, in bytes.
     pub mtu: u16,
+    /// What its connections are judged by.
+    pub policy: EndpointPolicy,
+}
+
+/// What an endpoint's connections are judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointPolicy {
+    /// Nothing: it is the host, or the node enforces no policy.
+    Open,
+    /// No image has named it yet, so nobody knows what it may do: it may do nothing.
+    Closed,
+    /// A policy class of the image published with it.
+    Class(PolicyClassNumber),
 }
 
 /// Endpoints by number.

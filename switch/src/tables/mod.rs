@@ -10,7 +10,7 @@ mod node;
 pub mod publish;
 mod vteps;
 
-pub use endpoints::{Endpoint, EndpointNumber, Endpoints, HOST};
+pub use endpoints::{Endpoint, EndpointNumber, EndpointPolicy, Endpoints, HOST};
 pub use fib::{Fib, NextHop};
 pub use heddle_paged::Paged;
 pub use node::{Node, Uplink};
@@ -27,6 +27,17 @@ pub struct Tables {
     pub endpoints: Endpoints,
     /// The other nodes' tunnel ends.
     pub vteps: Vteps,
+    /// What endpoints with a policy class are judged by.
+    pub policy: Policy,
     /// What the node itself is.
     pub node: Node,
+}
+
+/// The policy image in force.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// Bitmaps and classifiers.
+    pub image: heddle_image::Image,
+    /// Changes with every image. A connection judged at another generation is judged again at its next packet.
+    pub generation: u32,
 }

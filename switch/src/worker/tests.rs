@@ -18,7 +18,7 @@ use crate::pipeline::Ingress;
 use crate::ports::{Batch, MemoryPort, MemoryWire, Port, PortId};
 use crate::stats::PortStats;
 use crate::tables::publish::Publisher;
-use crate::tables::{Endpoint, NextHop, Node, Tables};
+use crate::tables::{Endpoint, EndpointPolicy, NextHop, Node, Tables};
 use crate::wire::Mac;
 
 const FRAMES: u32 = 4096;
@@ -85,7 +85,13 @@ impl Rig {
         let ingress = Ingress::Endpoint(number as u32);
         let port = self.crew.attach(worker, ingress, port, Arc::clone(&stats)).unwrap();
         let address: std::net::IpAddr = [10, 0, 0, number as u8].into();
-        let endpoint = Endpoint { addresses: vec![address], mac: mac(number), port, mtu: 1500 };
+        let endpoint = Endpoint {
+            addresses: vec![address],
+            mac: mac(number),
+            port,
+            mtu: 1500,
+            policy: EndpointPolicy::Open,
+        };
         self.tables.endpoints.set(number as u32, endpoint);
         self.tables.fib.insert(IpNet::from(address), NextHop::Endpoint(number as u32));
         self.publisher.publish(self.tables.clone());

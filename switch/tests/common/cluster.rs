@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use heddle_switch::ports::PortId;
-use heddle_switch::tables::{Endpoint, HOST, NextHop, Tables, Uplink, Vtep};
+use heddle_switch::tables::{Endpoint, EndpointPolicy, HOST, NextHop, Tables, Uplink, Vtep};
 use heddle_switch::wire::Mac;
 
 use super::packets::Spec;
@@ -82,7 +82,13 @@ pub(crate) fn tables(node: u8, peer: u8, underlay: usize) -> Tables {
         for address in &addresses {
             tables.fib.insert((*address).into(), NextHop::Endpoint(slot.into()));
         }
-        let endpoint = Endpoint { addresses, mac: pod_mac(node, number), port: port(slot), mtu: POD_MTU };
+        let endpoint = Endpoint {
+            addresses,
+            mac: pod_mac(node, number),
+            port: port(slot),
+            mtu: POD_MTU,
+            policy: EndpointPolicy::Open,
+        };
         tables.endpoints.set(slot.into(), endpoint);
     }
     for prefix in ["0.0.0.0/0", "::/0"] {
