@@ -18,6 +18,9 @@ pub const PODS: u32 = 250;
 /// Other nodes, with a pod prefix of each family and an address of each.
 pub const NODES: u32 = 5000;
 
+/// Connections a worker remembers, as many as by default.
+pub const CONNECTIONS: usize = 1 << 17;
+
 /// MAC of this node's NIC.
 pub const NIC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 /// Inner destination MAC of this node.
@@ -142,7 +145,7 @@ impl Rig {
         Self {
             tables,
             ingress,
-            pipeline: Pipeline::new(0, Arc::clone(&stats)),
+            pipeline: Pipeline::new(0, Arc::clone(&stats), CONNECTIONS),
             stats,
             pool: Pool::new(Arc::clone(&arena)),
             batch: Batch::new(),

@@ -79,6 +79,8 @@ pub struct WorkersConfig {
     pub cores: Vec<usize>,
     /// What they do when there is no work.
     pub polling: Polling,
+    /// Connections each of them remembers at most.
+    pub connections: u32,
 }
 
 /// What a worker does when there is no work.
@@ -230,9 +232,13 @@ impl UplinkConfig {
 
 impl WorkersConfig {
     const MAX_COUNT: u16 = 64;
+    /// 18 MB a worker; as many as Linux remembers on a node of 8 GB (`nf_conntrack_max`, nf_conntrack-sysctl.rst).
+    const CONNECTIONS: u32 = 1 << 17;
+    const MAX_CONNECTIONS: u32 = 1 << 24;
 
     fn read(section: Option<Section<'_>>) -> Self {
-        let mut config = Self { count: 1, cores: Vec::new(), polling: Polling::Adaptive };
+        let mut config =
+            Self { count: 1, cores: Vec::new(), polling: Polling::Adaptive, connections: Self::CONNECTIONS };
         let Some(mut section) = section else { return config };
         if let Some(count) = section.get("count", |value| section::integer(value, 1..=Self::MAX_COUNT)) {
             config.count = count;
@@ -242,6 +248,11 @@ impl WorkersConfig {
         let polling = [("adaptive", Polling::Adaptive), ("busy", Polling::Busy)];
         config.polling =
             section.get("polling", |value| section::one_of(value, &polling)).unwrap_or(Polling::Adaptive);
+        if let Some(connections) =
+            section.get("connections", |value| section::integer(value, 1..=Self::MAX_CONNECTIONS))
+        {
+            config.connections = connections;
+        }
         section.refuse_unknown();
         config
     }

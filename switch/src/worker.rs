@@ -66,6 +66,7 @@ impl Worker {
             match command {
                 Command::Attach(attach) => self.forwarder.attach(attach),
                 Command::Detach(detach) => self.forwarder.detach(detach),
+                Command::Flows(slots, done) => done.answer(self.forwarder.flows(slots)),
                 Command::Report(done) => done.answer(self.forwarder.report()),
                 Command::Stop => return false,
             }

@@ -17,7 +17,10 @@ fn defaults() {
     assert_eq!(config.cluster_cidrs, config.pod_cidrs);
     assert!(config.masquerade);
     assert_eq!((config.mtu, config.uplink), (None, None));
-    assert_eq!(config.workers, WorkersConfig { count: 1, cores: vec![], polling: Polling::Adaptive });
+    assert_eq!(
+        config.workers,
+        WorkersConfig { count: 1, cores: vec![], polling: Polling::Adaptive, connections: 131_072 }
+    );
     assert_eq!(config.frames, FramesConfig { count: 16384, size: 2048 });
 }
 
@@ -42,6 +45,7 @@ fn every_setting_is_read() {
         count = 2
         cores = [3, 1]
         polling = "busy"
+        connections = 1000
         [frames]
         count = 4096
         size = 4096
@@ -59,7 +63,7 @@ fn every_setting_is_read() {
         masquerade: false,
         mtu: Some(1400),
         uplink: Some(uplink),
-        workers: WorkersConfig { count: 2, cores: vec![3, 1], polling: Polling::Busy },
+        workers: WorkersConfig { count: 2, cores: vec![3, 1], polling: Polling::Busy, connections: 1000 },
         frames: FramesConfig { count: 4096, size: 4096 },
     };
     assert_eq!(config, expected);

@@ -1,4 +1,4 @@
-//! Stage 8: the headers of the next link, and the port.
+//! Stage 9: the headers of the next link, and the port.
 
 use heddle_xsk::Frame;
 
@@ -14,7 +14,7 @@ use crate::wire::ethernet;
 #[inline(always)]
 pub(super) fn emit(scene: &Scene<'_>, frame: &mut Frame, ip: &Ip, next: &Next<'_>) -> Disposition {
     match next {
-        Next::Endpoint(endpoint) => {
+        Next::Endpoint(_, endpoint) => {
             let header = frame.bytes_mut().first_chunk_mut().ok_or(DropReason::Truncated)?;
             ethernet::rewrite(header, endpoint.mac, scene.node().gateway_mac);
             Ok(endpoint.port)

@@ -1,4 +1,4 @@
-//! Stage 8 for packets to another node: into the tunnel (RFC 7348).
+//! Stage 9 for packets to another node: into the tunnel (RFC 7348).
 
 use std::net::IpAddr;
 

@@ -16,7 +16,7 @@ use crate::DropReason;
 #[inline(always)]
 pub(super) fn fit(ip: &Ip, next: &Next<'_>) -> Result<(), Refusal> {
     let mtu = match next {
-        Next::Endpoint(endpoint) => endpoint.mtu,
+        Next::Endpoint(_, endpoint) => endpoint.mtu,
         Next::Vtep(vtep, uplink) => uplink.mtu.saturating_sub(encap::overhead(vtep.address)),
     };
     if ip.len > mtu {

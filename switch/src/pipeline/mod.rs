@@ -12,6 +12,7 @@
 mod admit;
 mod answer;
 mod arp;
+mod conntrack;
 mod decap;
 mod emit;
 mod encap;
@@ -20,10 +21,13 @@ mod hop_limit;
 mod notice;
 mod packet;
 mod parse;
+mod policy;
 mod refusal;
 mod route;
 mod run;
 mod scene;
+mod subject;
+mod tracker;
 
 use heddle_xsk::Frame;
 
@@ -31,10 +35,11 @@ use refusal::Disposition;
 pub use run::{Outbox, Pipeline};
 pub use scene::Ingress;
 use scene::Scene;
+use tracker::Tracker;
 
 /// One packet's way.
 #[inline(always)]
-fn walk(scene: &Scene<'_>, frame: &mut Frame) -> Disposition {
+fn walk(scene: &Scene<'_>, tracker: &mut Tracker, frame: &mut Frame) -> Disposition {
     if arp::is_arp(frame) {
         return arp::answer(scene, frame);
     }
@@ -48,6 +53,7 @@ fn walk(scene: &Scene<'_>, frame: &mut Frame) -> Disposition {
     hop_limit::check(ip)?;
     let next = route::route(scene, sender, ip)?;
     fit::fit(ip, &next)?;
+    conntrack::check(scene, tracker, (sender, &next), frame, ip)?;
     hop_limit::spend(frame, ip);
     emit::emit(scene, frame, ip, &next)
 }

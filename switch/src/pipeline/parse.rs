@@ -43,7 +43,7 @@ fn ipv4(bytes: &[u8]) -> Result<Ip, Defect> {
 #[inline(always)]
 fn ipv6(bytes: &[u8]) -> Result<Ip, Defect> {
     let packet = Ipv6::parse(bytes)?;
-    let ipv6::UpperLayer { protocol, offset, fragment } = packet.upper_layer()?;
+    let ipv6::UpperLayer { protocol, offset, fragment, .. } = packet.upper_layer()?;
     Ok(Ip {
         source: packet.source().into(),
         destination: packet.destination().into(),

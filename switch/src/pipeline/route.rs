@@ -7,12 +7,12 @@ use super::packet::Ip;
 use super::refusal::Refusal;
 use super::scene::{Scene, Sender};
 use crate::DropReason;
-use crate::tables::{Endpoint, HOST, NextHop, Uplink, Vtep, VtepNumber};
+use crate::tables::{Endpoint, EndpointNumber, HOST, NextHop, Uplink, Vtep, VtepNumber};
 
 /// A next hop found: an adjacency.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Next<'t> {
-    Endpoint(&'t Endpoint),
+    Endpoint(EndpointNumber, &'t Endpoint),
     /// Another node's VTEP, by way of the uplink.
     Vtep(&'t Vtep, &'t Uplink),
 }
@@ -27,7 +27,8 @@ pub(super) fn route<'t>(scene: &Scene<'t>, sender: Sender<'_>, ip: &Ip) -> Resul
         // The host's own table sent the packet here; giving it back would let it go in circles.
         (None, _) | (Some(NextHop::Endpoint(HOST)), Sender::Endpoint(HOST, _)) => Err(no_route()),
         (Some(NextHop::Endpoint(number)), _) => {
-            scene.tables.endpoints.get(number).map(Next::Endpoint).ok_or_else(no_route)
+            let endpoint = scene.tables.endpoints.get(number).ok_or_else(no_route)?;
+            Ok(Next::Endpoint(number, endpoint))
         }
         (Some(NextHop::Vtep(_)), Sender::Vtep(_)) => Err(DropReason::Transit.into()),
         (Some(NextHop::Vtep(number)), _) => remote(scene, number),

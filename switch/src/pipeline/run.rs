@@ -1,17 +1,22 @@
 //! A batch through the stages.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
 use heddle_xsk::{BATCH, Frame, Pool};
 
+use super::policy::Judge;
 use super::refusal::{Disposition, Refusal};
 use super::scene::{Ingress, Scene};
-use super::{notice, walk};
+use super::tracker::Tracker;
+use super::{conntrack, notice, parse, walk};
+use crate::DropReason;
 use crate::ports::{Batch, PortId};
 use crate::stats::WorkerStats;
-use crate::tables::Tables;
+use crate::tables::conntrack::{Connections, Flow, Side};
+use crate::tables::{EndpointNumber, Tables};
 
 /// Frames with the ports they leave by, in the order they came.
 pub type Outbox = ArrayVec<(PortId, Frame), BATCH>;
@@ -22,16 +27,19 @@ pub struct Pipeline {
     worker: u16,
     stats: Arc<WorkerStats>,
     notices: notice::Budget,
+    tracker: Tracker,
 }
 
 impl Pipeline {
-    /// For the worker with index `worker`, whose drops are counted in `stats`.
-    pub fn new(worker: u16, stats: Arc<WorkerStats>) -> Self {
-        Self { worker, stats, notices: notice::Budget::default() }
+    /// For the worker with index `worker`, whose drops are counted in `stats`, with room for `connections` connections.
+    pub fn new(worker: u16, stats: Arc<WorkerStats>, connections: usize) -> Self {
+        Self { worker, stats, notices: notice::Budget::default(), tracker: Tracker::new(connections) }
     }
 
     /// Moves the packets of `batch`, which all came by `ingress`, to `outbox`, or drops them and gives their frames to
     /// `pool`. What `outbox` has no room for stays in `batch`; an empty outbox has room for any batch.
+    ///
+    /// A packet for an endpoint of another worker has yet to [`arrive`](Self::arrive) there.
     pub fn run(
         &mut self,
         now: Instant,
@@ -42,12 +50,44 @@ impl Pipeline {
         outbox: &mut Outbox,
     ) {
         let scene = Scene::new(tables, ingress, self.worker);
+        self.tracker.set_now(now);
         for mut frame in batch.drain(..batch.len().min(outbox.remaining_capacity())) {
-            match walk(&scene, &mut frame).or_else(|refusal| self.refuse(now, &scene, &mut frame, refusal)) {
+            match walk(&scene, &mut self.tracker, &mut frame)
+                .or_else(|refusal| self.refuse(now, &scene, &mut frame, refusal))
+            {
                 Ok(port) => outbox.push((port, frame)),
                 Err(_) => pool.put(frame),
             }
         }
+    }
+
+    /// The last stage for a packet that another worker made ready for an endpoint of this one: what the endpoint's own
+    /// connections and policy say. False when it is dropped; that is counted here.
+    pub fn arrive(
+        &mut self,
+        now: Instant,
+        tables: &Tables,
+        number: EndpointNumber,
+        frame: &mut Frame,
+    ) -> bool {
+        self.tracker.set_now(now);
+        let answer = self.judge_arrival(tables, number, frame);
+        if let Err(reason) = answer {
+            self.stats.count_drops(reason, 1);
+        }
+        answer.is_ok()
+    }
+
+    fn judge_arrival(
+        &mut self,
+        tables: &Tables,
+        number: EndpointNumber,
+        frame: &mut Frame,
+    ) -> Result<(), DropReason> {
+        let endpoint = tables.endpoints.get(number).ok_or(DropReason::UnknownEndpoint)?;
+        let Some(judge) = Judge::of(tables, (number, endpoint), Side::Ingress)? else { return Ok(()) };
+        let packet = parse::parse(frame)?;
+        conntrack::arrive(&mut self.tracker, &judge, frame, &packet.ip)
     }
 
     /// Counts the drop. With a notice the frame goes out again, as the notice; the dropped packet stays dropped.
@@ -64,5 +104,45 @@ impl Pipeline {
         let port = notice::send(&mut self.notices, now, scene, frame, notice).ok_or(refusal)?;
         self.stats.icmp_errors.add(1);
         Ok(port)
+    }
+
+    /// Looks after what is remembered: forgets connections that are idle for too long. Wants to be called ten times a
+    /// second.
+    pub fn tick(&mut self, now: Instant) {
+        self.tracker.set_now(now);
+        self.tracker.age();
+    }
+
+    /// An endpoint with this number is about to send and receive.
+    pub fn welcome(&mut self, endpoint: EndpointNumber) {
+        self.tracker.welcome(endpoint);
+    }
+
+    /// The endpoint is gone. Its connections go bit by bit, with every call of [`sweep`](Self::sweep).
+    pub fn forget(&mut self, endpoint: EndpointNumber) {
+        self.tracker.forget(endpoint);
+    }
+
+    /// Goes on removing connections of endpoints that are gone.
+    #[inline]
+    pub fn sweep(&mut self) {
+        if self.tracker.is_sweeping() {
+            self.tracker.sweep();
+        }
+    }
+
+    /// True while there is something to [`sweep`](Self::sweep).
+    pub fn is_sweeping(&self) -> bool {
+        self.tracker.is_sweeping()
+    }
+
+    /// The connections in a range of slots, which count from 0 to the capacity.
+    pub fn flows(&self, slots: Range<usize>) -> Vec<Flow> {
+        self.tracker.connections.flows(self.tracker.now, slots).collect()
+    }
+
+    /// The connections of this worker's endpoints.
+    pub fn connections(&self) -> &Connections {
+        &self.tracker.connections
     }
 }

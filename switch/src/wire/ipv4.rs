@@ -44,6 +44,19 @@ impl<'a> Ipv4<'a> {
         Ok(Self { header, options, payload })
     }
 
+    /// As [`parse`](Self::parse), of a packet that an ICMP error quotes: it may end anywhere behind its header, and its
+    /// checksum may be that of another TTL.
+    pub fn parse_quoted(bytes: &'a [u8]) -> Result<Self, Defect> {
+        let (header, _) = bytes.split_first_chunk::<HEADER>().ok_or(Defect::Truncated)?;
+        let [version_and_len, ..] = *header;
+        let header_len = usize::from(version_and_len & 0xf) * 4;
+        if version_and_len >> 4 != 4 || header_len < HEADER {
+            return Err(Defect::Malformed);
+        }
+        let (whole_header, payload) = bytes.split_at_checked(header_len).ok_or(Defect::Truncated)?;
+        Ok(Self { header, options: whole_header.get(HEADER..).unwrap_or_default(), payload })
+    }
+
     /// Who sent it.
     #[inline]
     pub fn source(&self) -> Ipv4Addr {
@@ -103,6 +116,12 @@ impl<'a> Ipv4<'a> {
     pub fn fragment(&self) -> Fragment {
         let field = self.flags_and_offset();
         Fragment::new(field & FRAGMENT_OFFSET, field & MORE_FRAGMENTS != 0)
+    }
+
+    /// What the fragments of one packet have in common.
+    #[inline]
+    pub fn identification(&self) -> u16 {
+        u16::from_be_bytes(field::<4, 2, HEADER>(self.header))
     }
 
     #[inline]

@@ -33,6 +33,8 @@ pub struct UpperLayer {
     pub offset: usize,
     /// Whether the packet is a piece of a larger one.
     pub fragment: Fragment,
+    /// What the fragments of one packet have in common; 0 without a fragment header.
+    pub identification: u32,
 }
 
 impl<'a> Ipv6<'a> {
@@ -46,6 +48,12 @@ impl<'a> Ipv6<'a> {
         let len = usize::from(u16::from_be_bytes(field::<4, 2, HEADER>(header)));
         let payload = rest.get(..len).ok_or(Defect::Truncated)?;
         Ok(Self { header, payload })
+    }
+
+    /// As [`parse`](Self::parse), of a packet that an ICMP error quotes: it may end anywhere behind its header.
+    pub fn parse_quoted(bytes: &'a [u8]) -> Result<Self, Defect> {
+        let (header, payload) = bytes.split_first_chunk::<HEADER>().ok_or(Defect::Truncated)?;
+        if header[0] >> 4 == 6 { Ok(Self { header, payload }) } else { Err(Defect::Malformed) }
     }
 
     /// Who sent it.
@@ -91,11 +99,12 @@ impl<'a> Ipv6<'a> {
         if matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
             return self.walk(protocol);
         }
-        Ok(UpperLayer { protocol, offset: HEADER, fragment: Fragment::Whole })
+        Ok(UpperLayer { protocol, offset: HEADER, fragment: Fragment::Whole, identification: 0 })
     }
 
     fn walk(&self, first: u8) -> Result<UpperLayer, Defect> {
-        let mut found = UpperLayer { protocol: first, offset: HEADER, fragment: Fragment::Whole };
+        let mut found =
+            UpperLayer { protocol: first, offset: HEADER, fragment: Fragment::Whole, identification: 0 };
         let mut rest = self.payload;
         for _ in 0..MAX_EXTENSIONS {
             let len = match found.protocol {
@@ -104,8 +113,11 @@ impl<'a> Ipv6<'a> {
                     (usize::from(*units) + 1) * 8
                 }
                 FRAGMENT => {
-                    let [_, _, high, low, ..] = rest else { return Err(Defect::Truncated) };
+                    let Some([_, _, high, low, identification @ ..]) = rest.first_chunk::<8>() else {
+                        return Err(Defect::Truncated);
+                    };
                     let field = u16::from_be_bytes([*high, *low]);
+                    found.identification = u32::from_be_bytes(*identification);
                     found.fragment = Fragment::new(field >> 3, field & 1 != 0);
                     8
                 }

@@ -214,7 +214,8 @@ proptest! {
             Some(_) => Fragment::Later,
         };
         let found = ipv6::Ipv6::parse(&bytes).unwrap().upper_layer().unwrap();
-        prop_assert_eq!(found, ipv6::UpperLayer { protocol: 17, offset, fragment: expected });
+        let identification = if fragment.is_some() { 9 } else { 0 };
+        prop_assert_eq!(found, ipv6::UpperLayer { protocol: 17, offset, fragment: expected, identification });
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the control thread asks of a worker. Commands are carried out between two rounds, so they see no frame on its way.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crossbeam::channel::Sender;
@@ -8,6 +9,7 @@ use heddle_xsk::HeldFrames;
 use crate::pipeline::Ingress;
 use crate::ports::{Port, PortId};
 use crate::stats::PortStats;
+use crate::tables::conntrack::{Counters, Flow};
 
 /// Where an answer goes.
 pub(super) struct Answer<T>(Sender<T>);
@@ -31,6 +33,8 @@ pub(super) enum Command {
     Detach(Detach),
     /// Say where the frames are.
     Report(Answer<Report>),
+    /// List the connections in a range of slots.
+    Flows(Range<usize>, Answer<FlowsPart>),
     /// End.
     Stop,
 }
@@ -50,8 +54,15 @@ pub(super) struct Detach {
     pub(super) done: Answer<Option<Box<dyn Port>>>,
 }
 
-/// Where a worker's frames are, between two rounds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Some of a worker's connections.
+pub(super) struct FlowsPart {
+    pub(super) flows: Vec<Flow>,
+    /// Slots there are.
+    pub(super) capacity: usize,
+}
+
+/// What a worker holds, between two rounds.
+#[derive(Debug, Clone, Default)]
 pub struct Report {
     /// Ports the worker owns.
     pub ports: usize,
@@ -63,4 +74,8 @@ pub struct Report {
     pub held: HeldFrames,
     /// Frames that wait in the rings to it.
     pub handoff: usize,
+    /// Connections it remembers.
+    pub connections: usize,
+    /// What became of connections so far.
+    pub counters: Counters,
 }

@@ -16,14 +16,18 @@ use super::handoff::{self, Handoff};
 use super::idle::Idle;
 use super::wake::{EventFd, Sleeper, Waker};
 use crate::config::{Polling, WorkersConfig};
-use crate::pipeline::Ingress;
+use crate::pipeline::{Ingress, Pipeline};
 use crate::ports::{Port, PortId};
 use crate::stats::{PortStats, WorkerStats};
 use crate::tables::Tables;
+use crate::tables::conntrack::Flow;
 use crate::tables::publish::Reader;
 
 /// A worker answers between two rounds, which take microseconds. One that does not within this time hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Slots of the connection table that a worker looks through between two rounds: some tens of microseconds.
+const FLOWS_AT_ONCE: usize = 2048;
 
 /// Exit code of a daemon whose worker died: `EX_SOFTWARE` of sysexits.h.
 const EXIT_SOFTWARE: i32 = 70;
@@ -105,6 +109,7 @@ impl Crew {
                 index,
                 core: plan.config.cores.get(index).copied(),
                 polling: plan.config.polling,
+                connections: plan.config.connections as usize,
                 pool: Pool::new(Arc::clone(plan.arena)),
                 tables,
                 sleeper,
@@ -192,6 +197,26 @@ impl Crew {
         (0u16..).zip(answers).map(|(worker, answer)| wait(worker, &answer)).collect()
     }
 
+    /// The connections of all workers, asked for a few at a time so that packets do not wait for it. Those that come
+    /// or go meanwhile may be in it or not; those that stay are.
+    pub fn flows(&self) -> Result<Vec<Flow>, CrewError> {
+        let mut flows = Vec::new();
+        for (worker, member) in (0u16..).zip(&self.members) {
+            let mut slots = 0..FLOWS_AT_ONCE;
+            loop {
+                let (done, answer) = bounded(1);
+                member.ask(Command::Flows(slots.clone(), Answer::new(done)));
+                let part = wait(worker, &answer)?;
+                flows.extend(part.flows);
+                if slots.end >= part.capacity {
+                    break;
+                }
+                slots = slots.end..slots.end + FLOWS_AT_ONCE;
+            }
+        }
+        Ok(flows)
+    }
+
     /// Ends all workers, and closes their ports.
     pub fn stop(self) {
         for member in &self.members {
@@ -233,6 +258,7 @@ struct Seat {
     index: usize,
     core: Option<usize>,
     polling: Polling,
+    connections: usize,
     pool: Pool,
     tables: Reader<Tables>,
     sleeper: Sleeper,
@@ -242,11 +268,12 @@ struct Seat {
 
 impl Seat {
     fn start(self, waker: Waker) -> std::io::Result<Member> {
-        let Self { index, core, polling, pool, tables, sleeper, handoff, last_round } = self;
+        let Self { index, core, polling, connections, pool, tables, sleeper, handoff, last_round } = self;
         let stats = Arc::new(WorkerStats::default());
         let (sender, commands) = unbounded();
         let bell = sleeper.bell().as_fd();
-        let forwarder = Forwarder::new(index as u16, Arc::clone(&stats), pool, handoff, bell)?;
+        let pipeline = Pipeline::new(index as u16, Arc::clone(&stats), connections);
+        let forwarder = Forwarder::new(index as u16, Arc::clone(&stats), pipeline, pool, handoff, bell)?;
         let worker = Worker {
             commands,
             tables,

@@ -1,17 +1,18 @@
 //! One round of a worker: frames come in, go through the pipeline, and leave.
 
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use heddle_xsk::{BATCH, Pool};
 
-use super::command::{Attach, Detach, Report};
+use super::command::{Attach, Detach, FlowsPart, Report};
 use super::handoff::Handoff;
 use super::port_list::PortList;
 use super::slot::Slot;
 use crate::DropReason;
-use crate::pipeline::{Outbox, Pipeline};
+use crate::pipeline::{Ingress, Outbox, Pipeline};
 use crate::ports::{Batch, KernelDrops};
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
@@ -43,14 +44,15 @@ impl Forwarder {
     pub(super) fn new(
         worker: u16,
         stats: Arc<WorkerStats>,
+        pipeline: Pipeline,
         pool: Pool,
         handoff: Handoff,
         bell: BorrowedFd<'_>,
     ) -> rustix::io::Result<Self> {
         Ok(Self {
             worker,
-            pipeline: Pipeline::new(worker, Arc::clone(&stats)),
             stats,
+            pipeline,
             pool,
             ports: PortList::new(bell)?,
             handoff,
@@ -73,12 +75,14 @@ impl Forwarder {
             }
             self.flush();
         }
-        moved += self.take_over(now);
+        moved += self.take_over(now, tables);
         self.ports.retire_silent(now);
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.ports.count_kernel_drops(&self.stats);
+            self.pipeline.tick(now);
         }
+        self.pipeline.sweep();
         moved
     }
 
@@ -109,14 +113,23 @@ impl Forwarder {
         }
     }
 
-    /// Sends what other workers handed over, at most a batch from each.
-    fn take_over(&mut self, now: Instant) -> usize {
+    /// Sends what other workers handed over, at most a batch from each. What is for an endpoint is judged for it first.
+    fn take_over(&mut self, now: Instant, tables: &Tables) -> usize {
         let mut taken = 0;
         for sender in 0..self.handoff.senders() {
             for _ in 0..BATCH {
-                let Some((port, frame)) = self.handoff.pop(sender) else { break };
-                self.ports.enqueue(port, frame, now, &mut self.pool, &self.stats);
+                let Some((port, mut frame)) = self.handoff.pop(sender) else { break };
                 taken += 1;
+                let may_enter = match self.ports.ingress(port) {
+                    Some(Ingress::Endpoint(number)) => self.pipeline.arrive(now, tables, number, &mut frame),
+                    // A packet for another node was judged, as a whole, where it came from.
+                    Some(Ingress::Uplink) | None => true,
+                };
+                if may_enter {
+                    self.ports.enqueue(port, frame, now, &mut self.pool, &self.stats);
+                } else {
+                    self.pool.put(frame);
+                }
             }
         }
         if taken > 0 {
@@ -132,7 +145,7 @@ impl Forwarder {
 
     /// True when there is something to do that nobody will ring for.
     pub(super) fn has_work(&mut self) -> bool {
-        self.handoff.waiting() > 0 || self.ports.has_received()
+        self.handoff.waiting() > 0 || self.pipeline.is_sweeping() || self.ports.has_received()
     }
 
     /// Sleeps until a port has something, the bell rings, or the next tick is due. True when the bell rang.
@@ -144,6 +157,9 @@ impl Forwarder {
     pub(super) fn attach(&mut self, attach: Attach) {
         let Attach { id, ingress, port, stats, done } = attach;
         let counted = KernelDrops::default();
+        if let Ingress::Endpoint(number) = ingress {
+            self.pipeline.welcome(number);
+        }
         let (last_used, outgoing) = (Instant::now(), Batch::new());
         let slot = Slot { id, ingress, port, stats, outgoing, counted, last_used, polled: false };
         done.answer(self.ports.insert(slot));
@@ -151,16 +167,26 @@ impl Forwarder {
 
     pub(super) fn detach(&mut self, detach: Detach) {
         let slot = self.ports.remove(detach.id, &mut self.pool, &self.stats);
+        if let Some(Ingress::Endpoint(number)) = slot.as_ref().map(|slot| slot.ingress) {
+            self.pipeline.forget(number);
+        }
         detach.done.answer(slot.map(|slot| slot.port));
     }
 
+    pub(super) fn flows(&self, slots: Range<usize>) -> FlowsPart {
+        FlowsPart { flows: self.pipeline.flows(slots), capacity: self.pipeline.connections().capacity() }
+    }
+
     pub(super) fn report(&self) -> Report {
+        let connections = self.pipeline.connections();
         Report {
             ports: self.ports.len(),
             polled: self.ports.polled(),
             free: self.pool.len(),
             held: self.ports.frames(),
             handoff: self.handoff.waiting(),
+            connections: connections.len(),
+            counters: connections.counters().clone(),
         }
     }
 

@@ -12,6 +12,7 @@ use heddle_xsk::{Frame, HeldFrames, Pool};
 use super::slot::Slot;
 use super::watch::Watch;
 use crate::DropReason;
+use crate::pipeline::Ingress;
 use crate::ports::PortId;
 use crate::stats::WorkerStats;
 
@@ -81,6 +82,13 @@ impl PortList {
     /// The ids of all ports.
     pub(super) fn ids(&self) -> Vec<PortId> {
         self.slots.iter().flatten().map(|slot| slot.id).collect()
+    }
+
+    /// What comes by the port with this id, if it is here.
+    #[inline]
+    pub(super) fn ingress(&self, id: PortId) -> Option<Ingress> {
+        let slot = self.slots.get(usize::from(id.slot))?.as_ref()?;
+        (slot.id == id).then_some(slot.ingress)
     }
 
     /// Number of ports.

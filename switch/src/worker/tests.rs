@@ -66,7 +66,8 @@ impl Rig {
     /// `owners` says which worker has the port of each endpoint.
     fn new(workers: u16, owners: &[u16]) -> Self {
         let arena = Arena::heap(FRAMES, 2048).unwrap();
-        let config = WorkersConfig { count: workers, cores: vec![], polling: Polling::Adaptive };
+        let config =
+            WorkersConfig { count: workers, cores: vec![], polling: Polling::Adaptive, connections: 1024 };
         let (publisher, readers) = Publisher::new(Tables::default(), usize::from(workers));
         let crew = Crew::start(Plan { config: &config, arena: &arena, readers }).unwrap();
         let tables = Tables::default();
@@ -291,7 +292,7 @@ fn silent_ports_are_not_polled() {
 #[test]
 fn cores_that_are_not_there_are_refused() {
     let arena = Arena::heap(1, 2048).unwrap();
-    let config = WorkersConfig { count: 1, cores: vec![60_000], polling: Polling::Busy };
+    let config = WorkersConfig { count: 1, cores: vec![60_000], polling: Polling::Busy, connections: 1 };
     let (_publisher, readers) = Publisher::new(Tables::default(), 1);
     let error = Crew::start(Plan { config: &config, arena: &arena, readers }).err().unwrap();
     assert!(error.to_string().starts_with("workers.cores: there is no core 60000"), "{error}");

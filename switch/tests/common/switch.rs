@@ -14,6 +14,7 @@ use heddle_xsk::{Arena, Pool};
 use super::cluster::{UPLINK_SLOT, port, tables};
 
 const FRAMES: u32 = 1024;
+const CONNECTIONS: usize = 256;
 
 /// What became of the packets sent in one go.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl Switch {
         Self {
             tables,
             now: Instant::now() + Duration::from_mins(1),
-            pipeline: Pipeline::new(0, Arc::clone(&stats)),
+            pipeline: Pipeline::new(0, Arc::clone(&stats), CONNECTIONS),
             stats,
             pool: Pool::new(Arc::clone(&arena)),
             ports: (0..=UPLINK_SLOT).map(|_| MemoryPort::new(Arc::clone(&arena), 64)).collect(),

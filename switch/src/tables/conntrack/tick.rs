@@ -9,11 +9,13 @@ pub struct Tick(u32);
 
 /// Ticks in a second.
 const PER_SECOND: u32 = 8;
+/// Nanoseconds in a tick.
+const NANOS: u32 = 1_000_000_000 / PER_SECOND;
 
 impl Tick {
     /// The tick at `elapsed` since the start.
     pub fn at(elapsed: Duration) -> Self {
-        let ticks = elapsed.as_millis() * u128::from(PER_SECOND) / 1000;
+        let ticks = elapsed.as_secs() * u64::from(PER_SECOND) + u64::from(elapsed.subsec_nanos() / NANOS);
         Self(u32::try_from(ticks).unwrap_or(u32::MAX))
     }
 

@@ -1,0 +1,71 @@
+//! Stage 8, second half: what policy says of a connection. A verdict only; what it means for a packet is `conntrack`'s.
+
+use std::net::IpAddr;
+
+use heddle_image::{Direction, PolicyClassNumber, Protocol};
+
+use crate::DropReason;
+use crate::tables::conntrack::{FlowKey, Side};
+use crate::tables::{Endpoint, EndpointNumber, EndpointPolicy, HOST, Tables};
+
+/// One endpoint that a packet leaves or enters, as the one who judges it there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judge<'t> {
+    pub(super) number: EndpointNumber,
+    /// Where at the endpoint the packet is seen.
+    pub(super) seen: Side,
+    endpoint: &'t Endpoint,
+    class: PolicyClassNumber,
+    tables: &'t Tables,
+}
+
+impl<'t> Judge<'t> {
+    /// The judge of an endpoint, if it has one.
+    #[inline(always)]
+    pub(super) fn of(
+        tables: &'t Tables,
+        (number, endpoint): (EndpointNumber, &'t Endpoint),
+        seen: Side,
+    ) -> Result<Option<Self>, DropReason> {
+        match endpoint.policy {
+            EndpointPolicy::Open => Ok(None),
+            EndpointPolicy::Closed => Err(DropReason::PolicyPending),
+            EndpointPolicy::Class(class) => Ok(Some(Self { number, seen, endpoint, class, tables })),
+        }
+    }
+
+    /// The generation of the policy that is judged by.
+    #[inline]
+    pub(super) fn generation(&self) -> u32 {
+        self.tables.policy.generation
+    }
+
+    /// The verdict on a connection whose first packet is seen at `opened` and has the key `flow`.
+    pub(super) fn allows(&self, opened: Side, flow: &FlowKey) -> bool {
+        let (direction, peer) = match opened {
+            Side::Egress => (Direction::Egress, flow.destination),
+            Side::Ingress => (Direction::Ingress, flow.source),
+        };
+        let image = &self.tables.policy.image;
+        let by_rule = |class: PolicyClassNumber| {
+            let protocol = Protocol::from_ip_number(flow.protocol);
+            image.allows(class, direction, image.peer_class(peer), protocol, flow.destination_port)
+        };
+        by_rule(self.class) || self.is_exempt(peer)
+    }
+
+    /// Policies have no say between a pod and its own node, nor between a pod and itself. That an address of the node
+    /// is the node's, `admit` has made sure: no pod and no other node can send with it.
+    fn is_exempt(&self, peer: IpAddr) -> bool {
+        let node = self.tables.endpoints.get(HOST);
+        self.endpoint.addresses.contains(&peer) || node.is_some_and(|node| node.addresses.contains(&peer))
+    }
+}
+
+/// The reason to drop what a connection opened on this side is not allowed.
+pub(super) const fn denied(opened: Side) -> DropReason {
+    match opened {
+        Side::Egress => DropReason::PolicyEgress,
+        Side::Ingress => DropReason::PolicyIngress,
+    }
+}

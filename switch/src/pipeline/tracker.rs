@@ -1,0 +1,84 @@
+//! What a worker remembers of its endpoints' traffic from batch to batch.
+
+use std::time::Instant;
+
+use crate::DropReason;
+use crate::tables::EndpointNumber;
+use crate::tables::conntrack::{Connections, Fragments, Tick};
+
+/// Fragmented packets that are under way at a time. Each costs about 100 bytes, and a second of them at gigabit speed
+/// is some 40,000; those with their fragments in a row need one entry only for as long as that row takes.
+const FRAGMENTED: usize = 4096;
+
+/// Slots that are looked at in one go while the connections of an endpoint that is gone are removed: some microseconds.
+const SWEEP: usize = 256;
+
+/// Connections that are looked at for their age at each tick of the worker, ten a second.
+const AGING: usize = 8192;
+
+/// The connections and fragmented packets of one worker's endpoints.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    pub(super) connections: Connections,
+    pub(super) fragments: Fragments<Result<(), DropReason>>,
+    /// Read once a batch.
+    pub(super) now: Tick,
+    /// Ticks count from here.
+    epoch: Instant,
+    /// Endpoints that are gone and whose connections are not all removed yet, with the slot to go on at.
+    gone: Vec<(EndpointNumber, usize)>,
+}
+
+impl Tracker {
+    /// For at most `capacity` connections.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            connections: Connections::new(capacity),
+            fragments: Fragments::new(FRAGMENTED),
+            now: Tick::default(),
+            epoch: Instant::now(),
+            gone: Vec::new(),
+        }
+    }
+
+    /// Sets the clock.
+    #[inline]
+    pub(super) fn set_now(&mut self, now: Instant) {
+        self.now = Tick::at(now.saturating_duration_since(self.epoch));
+    }
+
+    /// Forgets connections that are idle for too long.
+    pub(super) fn age(&mut self) {
+        self.connections.expire(self.now, AGING);
+    }
+
+    /// The endpoint is gone: its connections are removed bit by bit, by [`sweep`](Self::sweep).
+    pub(super) fn forget(&mut self, endpoint: EndpointNumber) {
+        if !self.connections.is_empty() {
+            self.gone.push((endpoint, 0));
+        }
+    }
+
+    /// A new endpoint has this number: what an old one has left under it goes first.
+    pub(super) fn welcome(&mut self, endpoint: EndpointNumber) {
+        while self.gone.iter().any(|(gone, _)| *gone == endpoint) {
+            self.sweep();
+        }
+    }
+
+    /// Goes on with removing.
+    pub(super) fn sweep(&mut self) {
+        let Some((endpoint, slot)) = self.gone.last_mut() else { return };
+        let (endpoint, slots) = (*endpoint, *slot..*slot + SWEEP);
+        *slot = slots.end;
+        if slots.end >= self.connections.capacity() {
+            self.gone.pop();
+        }
+        self.connections.retain(self.now, slots, |flow| flow.endpoint != endpoint);
+    }
+
+    /// True while there is something to [`sweep`](Self::sweep).
+    pub(super) fn is_sweeping(&self) -> bool {
+        !self.gone.is_empty()
+    }
+}
