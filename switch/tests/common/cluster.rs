@@ -78,7 +78,7 @@ pub(crate) fn tables(node: u8, peer: u8, underlay: usize) -> Tables {
     });
     for slot in 0..UPLINK_SLOT {
         let number = slot as u8;
-        let addresses = if slot == 0 { Vec::new() } else { pod(node, number).to_vec() };
+        let addresses = if slot == 0 { node_address(node) } else { pod(node, number) }.to_vec();
         for address in &addresses {
             tables.fib.insert((*address).into(), NextHop::Endpoint(slot.into()));
         }

@@ -3,4 +3,5 @@
 
 pub(crate) mod cluster;
 pub(crate) mod packets;
+pub(crate) mod policy;
 pub(crate) mod switch;

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, IpHeaders, Ipv4Extensions, Ipv4Header, Ipv6Extensions,
-    Ipv6Header, PacketBuilder,
+    Ipv6Header, PacketBuilder, TcpHeader,
 };
+use heddle_switch::tables::conntrack::flags;
 use heddle_switch::wire::Mac;
 use heddle_switch::wire::checksum::Sum;
 
@@ -14,6 +15,8 @@ use heddle_switch::wire::checksum::Sum;
 pub(crate) enum Upper {
     Udp,
     Tcp,
+    /// TCP as it is written here: [`flags`](heddle_switch::tables::conntrack::flags), sequence and acknowledgement numbers.
+    Segment(u8, u32, u32),
     /// An echo request of the packet's family.
     Echo,
     EchoReply,
@@ -61,6 +64,17 @@ impl Spec {
         match self.upper {
             Upper::Udp => builder.udp(self.ports.0, self.ports.1).write(&mut bytes, &payload),
             Upper::Tcp => builder.tcp(self.ports.0, self.ports.1, 1, 1000).ack(7).write(&mut bytes, &payload),
+            Upper::Segment(bits, sequence, acknowledgement) => {
+                let header = TcpHeader {
+                    syn: bits & flags::SYN != 0,
+                    ack: bits & flags::ACK != 0,
+                    fin: bits & flags::FIN != 0,
+                    rst: bits & flags::RST != 0,
+                    acknowledgment_number: acknowledgement,
+                    ..TcpHeader::new(self.ports.0, self.ports.1, sequence, 1000)
+                };
+                builder.tcp_header(header).write(&mut bytes, &payload)
+            }
             Upper::Echo if v4 => builder.icmpv4_echo_request(7, 1).write(&mut bytes, &payload),
             Upper::Echo => builder.icmpv6_echo_request(7, 1).write(&mut bytes, &payload),
             Upper::EchoReply if v4 => builder.icmpv4_echo_reply(7, 1).write(&mut bytes, &payload),
@@ -173,4 +187,35 @@ pub(crate) fn patch_ipv4(packet: Vec<u8>, offset: usize, bytes: &[u8]) -> Vec<u8
     let header_len = usize::from(packet[14] & 0xf) * 4;
     let checksum = Sum::new().with(&packet[14..14 + header_len]).finish();
     patch(packet, 14 + 10, &checksum.to_be_bytes())
+}
+
+/// A piece of `packet`, which is not fragmented: 16 bytes of what is above IP, from `offset` in units of 8 bytes on.
+pub(crate) fn fragment(packet: &[u8], identification: u16, offset: u16, more: bool) -> Vec<u8> {
+    let is_v4 = packet[14] >> 4 == 4;
+    let upper = &packet[14 + if is_v4 { 20 } else { 40 }..];
+    let piece = &upper[usize::from(offset) * 8..][..16];
+    if is_v4 {
+        let field = offset | if more { 0x2000 } else { 0 };
+        let bytes = [&packet[..34], piece].concat();
+        let bytes = patch_ipv4(bytes, 2, &36_u16.to_be_bytes());
+        let bytes = patch_ipv4(bytes, 4, &identification.to_be_bytes());
+        return patch_ipv4(bytes, 6, &field.to_be_bytes());
+    }
+    let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
+    let [id_high, id_low] = identification.to_be_bytes();
+    let extension = [packet[20], 0, high, low, 0, 0, id_high, id_low];
+    let bytes = [&packet[..54], &extension, piece].concat();
+    patch(patch(bytes, 18, &24_u16.to_be_bytes()), 20, &[44])
+}
+
+/// "Port unreachable" of either family, about the IP packet that `quoted` is the start of.
+pub(crate) fn icmp_error(macs: (Mac, Mac), from: IpAddr, to: IpAddr, quoted: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(macs.0.0, macs.1.0).ip(Spec::new(macs, from, to).ip());
+    let mut bytes = Vec::new();
+    match from {
+        IpAddr::V4(_) => builder.icmpv4_raw(3, 3, [0; 4]).write(&mut bytes, quoted),
+        IpAddr::V6(_) => builder.icmpv6_raw(1, 4, [0; 4]).write(&mut bytes, quoted),
+    }
+    .unwrap();
+    bytes
 }

@@ -126,6 +126,34 @@ impl Switch {
         outcome
     }
 
+    /// The stages, to look at what they remember.
+    pub(crate) fn pipeline(&mut self) -> &mut Pipeline {
+        &mut self.pipeline
+    }
+
+    /// Sends a packet in by `ingress` that is to leave by a port of worker 1; returns how many frames go there.
+    pub(crate) fn pass_to_worker_1(&mut self, ingress: Ingress, packet: &[u8]) -> usize {
+        let mut frame = self.pool.take().unwrap();
+        assert!(frame.copy_from(packet));
+        let (mut batch, mut outbox) = (Batch::from_iter([frame]), Outbox::new());
+        self.pipeline.run(self.now, &self.tables, ingress, &mut self.pool, &mut batch, &mut outbox);
+        let frames = outbox.drain(..).map(|(to, frame)| {
+            assert_eq!(to.worker, 1);
+            self.pool.put(frame);
+        });
+        frames.count()
+    }
+
+    /// Lets a packet arrive that another worker made ready for endpoint `number`; true when it may enter.
+    pub(crate) fn arrive(&mut self, number: u32, packet: &[u8]) -> bool {
+        let mut frame = self.pool.take().unwrap();
+        assert!(frame.copy_from(packet));
+        let may_enter = self.pipeline.arrive(self.now, &self.tables, number, &mut frame);
+        assert_eq!(frame.bytes(), packet, "judging changes nothing");
+        self.pool.put(frame);
+        may_enter
+    }
+
     /// Room to build a batch in.
     pub(crate) fn pool(&mut self) -> &mut Pool {
         &mut self.pool

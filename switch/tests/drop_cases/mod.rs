@@ -2,6 +2,7 @@
 
 mod gateway;
 mod parse;
+mod policy;
 mod route;
 mod sender;
 mod tunnel;
@@ -47,7 +48,7 @@ fn tunnelled(inner: &Spec) -> Vec<u8> {
 
 /// All of them.
 pub(crate) fn all() -> Vec<Case> {
-    [parse::cases(), tunnel::cases(), sender::cases(), gateway::cases(), route::cases()]
+    [parse::cases(), tunnel::cases(), sender::cases(), gateway::cases(), route::cases(), policy::cases()]
         .into_iter()
         .flatten()
         .collect()
