@@ -7,12 +7,14 @@ mod common;
 use std::net::IpAddr;
 
 use common::cluster::{
-    FAMILIES, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, UPLINK_SLOT, V4, VNI, WORLD, from_pod, inner,
+    FAMILIES, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, UPLINK_SLOT, V4, V6, VNI, WORLD, from_pod, inner,
     node_address, outer, pod, pod_mac,
 };
-use common::packets::{Spec, Upper, arp, solicitation, vxlan};
+use common::packets::{Spec, Upper, arp, fragment, icmp_error, solicitation, vxlan};
+use common::policy::{Rules, enforce};
 use common::switch::Switch;
 use etherparse::ArpOperation;
+use heddle_image::Protocol;
 use heddle_switch::pipeline::Ingress;
 use heddle_switch::wire::Mac;
 use proptest::collection::vec;
@@ -27,6 +29,11 @@ fn ingress() -> impl Strategy<Value = Ingress> {
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for family in FAMILIES {
+        let whole = Spec { payload: 64, ..from_pod(family, pod(1, 2)[family]) }.bytes();
+        seeds.push(fragment(&whole, 1, 0, true));
+        seeds.push(fragment(&whole, 1, 2, false));
+        let macs = (pod_mac(1, 1), GATEWAY_MAC);
+        seeds.push(icmp_error(macs, pod(1, 1)[family], pod(1, 2)[family], &whole[14..]));
         let (IpAddr::V6(own), gateway) = (pod(1, 1)[1], [GATEWAY_V4.into(), GATEWAY_V6.into()][family])
         else {
             unreachable!()
@@ -80,9 +87,14 @@ proptest! {
     fn nothing_is_lost(
         ingress in ingress(),
         underlay in 0..2_usize,
+        judged in any::<[bool; 2]>(),
         packets in vec(prop_oneof![4 => damaged(), 1 => noise(), 1 => vec(any::<u8>(), 0..2048 - 256)], 0..8),
     ) {
         let mut switch = Switch::node_1(underlay);
+        for (number, _) in (1..).zip(judged).filter(|(_, judged)| *judged) {
+            let only_node_2 = [(pod(2, 1)[V4], None), (pod(2, 1)[V6], Some((Protocol::Udp, 53)))];
+            enforce(&mut switch.tables, number, Rules { ingress: Some(&only_node_2), egress: None });
+        }
         let outcome = switch.pass_all(ingress, &packets);
         let drops: u64 = outcome.drops.values().sum();
         // An ICMP error is a packet more: its subject is counted as dropped.

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use common::cluster::{FAMILIES, GATEWAY_V6, UPLINK_SLOT, V4, V6, pod, pod_mac, tables};
+use common::policy::{Rules, enforce};
 use common::switch::Switch;
+use heddle_image::Protocol;
 use heddle_switch::pipeline::Ingress;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -238,6 +240,9 @@ fn gateway_v4(node: u8) -> Ipv4Addr {
 fn switch(node: u8, peer: u8, underlay: usize) -> Switch {
     let mut tables = tables(node, peer, underlay);
     tables.node.gateway_v4 = gateway_v4(node);
+    // Only the way to the listening ports is allowed, so replies pass for being replies.
+    let peers = FAMILIES.map(|family| (pod(peer, 1)[family], Some((Protocol::Tcp, 80 + family as u16))));
+    enforce(&mut tables, 1, Rules::only(&peers, &peers));
     Switch::new(tables)
 }
 
