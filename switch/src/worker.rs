@@ -26,7 +26,7 @@ use crate::tables::Tables;
 use crate::tables::publish::Reader;
 use command::Command;
 pub use command::Report;
-pub use crew::{Crew, CrewError, Plan};
+pub use crew::{Crew, CrewError, Plan, TICK};
 use forwarder::Forwarder;
 use idle::{Idle, Next};
 use wake::Sleeper;

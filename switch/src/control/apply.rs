@@ -20,6 +20,9 @@ use crate::tables::{self, EndpointNumber, EndpointPolicy, HOST, NextHop, Tables}
 /// are written before a call returns.
 const SAVE_ROUTES_EVERY: Duration = Duration::from_secs(1);
 
+/// The highest number an endpoint gets, unless more than so many are there at once: the tables are indexed by them.
+const LAST_NUMBER: EndpointNumber = 4095;
+
 /// The switch's authoritative state, and the one who changes it.
 pub struct Control<D> {
     pub(super) plane: D,
@@ -29,6 +32,8 @@ pub struct Control<D> {
     pub(super) endpoints: EndpointRegistry,
     pub(super) remotes: Remotes,
     pub(super) host: Option<Arc<PortStats>>,
+    /// Number of the newest endpoint.
+    last_number: EndpointNumber,
     store: Store,
     pub(super) routes_unsaved: bool,
     routes_saved: Instant,
@@ -57,6 +62,7 @@ impl<D: Dataplane> Control<D> {
             endpoints: EndpointRegistry::default(),
             remotes: Remotes::default(),
             host: None,
+            last_number: HOST,
             store,
             routes_unsaved: false,
             routes_saved: now,
@@ -130,7 +136,7 @@ impl<D: Dataplane> Control<D> {
         let index = self.plane.interface_index(interface).ok_or_else(|| {
             ControlError::Precondition(format!("host_interface {interface} is not there; create it first"))
         })?;
-        let number = self.tables.endpoints.first_free(HOST + 1);
+        let number = self.free_number();
         let id = spec.id.clone();
         self.install(spec, number, index)?;
         if let Err(error) = self.try_save_endpoints() {
@@ -144,6 +150,17 @@ impl<D: Dataplane> Control<D> {
         entry
             .map(convert::endpoint)
             .ok_or_else(|| ControlError::NotFound(format!("endpoint {id} is gone again")))
+    }
+
+    /// A number for a new endpoint. Numbers go round before one is used again, so that what is remembered of the endpoint
+    /// that had it before is long gone by then.
+    fn free_number(&mut self) -> EndpointNumber {
+        let mut number = self.tables.endpoints.first_free(self.last_number + 1);
+        if number > LAST_NUMBER {
+            number = self.tables.endpoints.first_free(HOST + 1);
+        }
+        self.last_number = number;
+        number
     }
 
     /// Attaches and publishes an endpoint that was checked; leaves nothing behind on failure.

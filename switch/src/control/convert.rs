@@ -7,6 +7,8 @@ use super::facts::NodeFacts;
 use super::remote::VtepSpec;
 use crate::stats;
 use crate::tables::Node;
+use crate::tables::conntrack::{Direction, Flow, Side};
+use crate::worker::Report;
 
 /// The only way a pod is attached so far: an AF_XDP socket on its own veth.
 pub(super) const ATTACH_MODE: &str = "direct";
@@ -30,6 +32,43 @@ pub(super) fn endpoint(entry: &EndpointEntry) -> api::Endpoint {
         attach_mode: ATTACH_MODE.to_owned(),
         rx: Some(traffic(&entry.attached.stats.rx)),
         tx: Some(traffic(&entry.attached.stats.tx)),
+    }
+}
+
+pub(super) fn flow(endpoint: &str, flow: &Flow) -> api::Flow {
+    let side = match flow.side {
+        Side::Egress => "egress",
+        Side::Ingress => "ingress",
+    };
+    let traffic = |direction: Direction| api::Traffic {
+        packets: flow.packets[direction as usize],
+        bytes: flow.bytes[direction as usize],
+    };
+    api::Flow {
+        endpoint: endpoint.to_owned(),
+        side: side.to_owned(),
+        protocol: flow.key.protocol.into(),
+        source: flow.key.source.to_string(),
+        source_port: flow.key.source_port.into(),
+        destination: flow.key.destination.to_string(),
+        destination_port: flow.key.destination_port.into(),
+        state: flow.state.name().to_owned(),
+        idle_milliseconds: flow.idle.as_millis() as u64,
+        judged_at: flow.judged_at,
+        original: Some(traffic(Direction::Original)),
+        reply: Some(traffic(Direction::Reply)),
+    }
+}
+
+pub(super) fn connections(report: &Report) -> api::Connections {
+    let counters = &report.counters;
+    api::Connections {
+        count: report.connections as u64,
+        capacity: report.capacity as u64,
+        opened: counters.opened,
+        expired: counters.expired,
+        evicted: counters.evicted.iter().sum::<u64>() + counters.collided,
+        removed: counters.removed,
     }
 }
 

@@ -6,6 +6,7 @@ use super::ControlError;
 use crate::DropReason;
 use crate::ports::PortId;
 use crate::stats::PortStats;
+use crate::tables::conntrack::Flow;
 use crate::tables::{EndpointNumber, Tables};
 
 /// A port that is in a worker's hands.
@@ -36,6 +37,9 @@ pub trait Dataplane: Send {
 
     /// The workers, with their counters.
     fn workers(&self) -> Vec<heddle_api::Worker>;
+
+    /// The connections that the workers remember.
+    fn flows(&self) -> Result<Vec<Flow>, ControlError>;
 
     /// Where the frames are.
     fn census(&self) -> Result<heddle_api::FrameCensus, ControlError>;

@@ -10,6 +10,7 @@ use super::dataplane::Dataplane;
 use super::{ControlError, convert};
 use crate::DropReason;
 use crate::stats::PortStats;
+use crate::tables::conntrack::Flow;
 use crate::tables::{HOST, NextHop, VtepNumber};
 
 impl<D: Dataplane> Control<D> {
@@ -82,6 +83,21 @@ impl<D: Dataplane> Control<D> {
             workers: self.plane.workers(),
             frames: Some(self.plane.census()?),
         })
+    }
+
+    /// See `ListFlows` in heddle.proto.
+    pub fn list_flows(&self, endpoint: &str) -> Result<Vec<api::Flow>, ControlError> {
+        if !endpoint.is_empty() && self.endpoints.get(endpoint).is_none() {
+            let problem =
+                format!("endpoint {endpoint} is not there; `heddle endpoints` lists those that are");
+            return Err(ControlError::NotFound(problem));
+        }
+        let of_endpoint = |flow: Flow| {
+            // One whose endpoint is just gone is about to be removed.
+            let id = self.endpoints.id_of(flow.endpoint)?;
+            (endpoint.is_empty() || id == endpoint).then(|| convert::flow(id, &flow))
+        };
+        Ok(self.plane.flows()?.into_iter().filter_map(of_endpoint).collect())
     }
 
     /// See `ListDrops` in heddle.proto. Every reason is there, also those that never happened.

@@ -23,9 +23,10 @@ use crate::config::Config;
 use crate::pipeline::Ingress;
 use crate::ports::{PortId, XskPort};
 use crate::stats::PortStats;
+use crate::tables::conntrack::Flow;
 use crate::tables::publish::Publisher;
 use crate::tables::{EndpointNumber, HOST, Tables};
-use crate::worker::{Crew, Plan};
+use crate::worker::{Crew, Plan, TICK};
 
 /// Workers take a new snapshot between two batches. When one has not within this time, it hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ impl Plane {
             Steering::open(&config.bpffs).map_err(|error| StartError::Attach(error.to_string()))?;
         let arena = Arena::umem(config.frames.count, config.frames.size)?;
         let (publisher, readers) = Publisher::new(Tables::default(), usize::from(config.workers.count));
-        let crew = Crew::start(Plan { config: &config.workers, arena: &arena, readers })?;
+        let crew = Crew::start(Plan { config: &config.workers, arena: &arena, readers, tick: TICK })?;
         let budget = FrameBudget::new(config.frames.count);
         let interfaces = HashMap::new();
         Ok(Self { crew, publisher, steering, arena, budget, interfaces, netlink, runtime })
@@ -225,8 +226,13 @@ impl Dataplane for Plane {
             rx: Some(convert::traffic(&stats.ports.rx)),
             tx: Some(convert::traffic(&stats.ports.tx)),
             sleeps: stats.sleeps.get(),
+            connections: reports.get(index).map(convert::connections),
         };
         self.crew.stats().enumerate().map(worker).collect()
+    }
+
+    fn flows(&self) -> Result<Vec<Flow>, ControlError> {
+        self.crew.flows().map_err(|error| ControlError::Unavailable(error.to_string()))
     }
 
     fn census(&self) -> Result<api::FrameCensus, ControlError> {

@@ -2,12 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
+use futures_util::StreamExt;
 use heddle_api as api;
 use heddle_api::switch_server::Switch;
 use tonic::{Request, Response, Status};
 
 use super::apply::Control;
 use super::dataplane::Dataplane;
+
+/// Flows in one message of a list: some 150 kB, of the 4 MB that gRPC clients take by default.
+const FLOWS_A_MESSAGE: usize = 1000;
 
 /// Serves the control socket.
 pub struct SwitchService<D> {
@@ -105,6 +109,19 @@ impl<D: Dataplane + 'static> Switch for SwitchService<D> {
 
     async fn get_status(&self, _: Request<api::GetStatusRequest>) -> Result<Response<api::Status>, Status> {
         self.call(|control| control.status()).await.map(Response::new)
+    }
+
+    type ListFlowsStream = futures_util::stream::BoxStream<'static, Result<api::ListFlowsResponse, Status>>;
+
+    async fn list_flows(
+        &self,
+        request: Request<api::ListFlowsRequest>,
+    ) -> Result<Response<Self::ListFlowsStream>, Status> {
+        let endpoint = request.into_inner().endpoint;
+        let flows = self.call(move |control| control.list_flows(&endpoint)).await?;
+        let parts =
+            flows.chunks(FLOWS_A_MESSAGE).map(|flows| Ok(api::ListFlowsResponse { flows: flows.to_vec() }));
+        Ok(Response::new(futures_util::stream::iter(parts.collect::<Vec<_>>()).boxed()))
     }
 
     async fn list_drops(

@@ -76,6 +76,8 @@ pub struct Report {
     pub handoff: usize,
     /// Connections it remembers.
     pub connections: usize,
+    /// Connections it can remember.
+    pub capacity: usize,
     /// What became of connections so far.
     pub counters: Counters,
 }

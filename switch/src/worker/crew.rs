@@ -26,6 +26,10 @@ use crate::tables::publish::Reader;
 /// A worker answers between two rounds, which take microseconds. One that does not within this time hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Often enough for the age of connections and for drops that only the kernel knows of, and next to nothing for an idle
+/// node: ten wake-ups a second.
+pub const TICK: Duration = Duration::from_millis(100);
+
 /// Slots of the connection table that a worker looks through between two rounds: some tens of microseconds.
 const FLOWS_AT_ONCE: usize = 2048;
 
@@ -73,6 +77,8 @@ pub struct Plan<'a> {
     pub arena: &'a Arc<Arena>,
     /// The tables, one reader each.
     pub readers: Vec<Reader<Tables>>,
+    /// How often workers look after what nobody rings for: [`TICK`].
+    pub tick: Duration,
 }
 
 /// The threads that move frames, with the ports they own.
@@ -110,6 +116,7 @@ impl Crew {
                 core: plan.config.cores.get(index).copied(),
                 polling: plan.config.polling,
                 connections: plan.config.connections as usize,
+                tick: plan.tick,
                 pool: Pool::new(Arc::clone(plan.arena)),
                 tables,
                 sleeper,
@@ -259,6 +266,7 @@ struct Seat {
     core: Option<usize>,
     polling: Polling,
     connections: usize,
+    tick: Duration,
     pool: Pool,
     tables: Reader<Tables>,
     sleeper: Sleeper,
@@ -268,12 +276,14 @@ struct Seat {
 
 impl Seat {
     fn start(self, waker: Waker) -> std::io::Result<Member> {
-        let Self { index, core, polling, connections, pool, tables, sleeper, handoff, last_round } = self;
+        let Self { index, core, polling, connections, tick, pool, tables, sleeper, handoff, last_round } =
+            self;
         let stats = Arc::new(WorkerStats::default());
         let (sender, commands) = unbounded();
         let bell = sleeper.bell().as_fd();
         let pipeline = Pipeline::new(index as u16, Arc::clone(&stats), connections);
-        let forwarder = Forwarder::new(index as u16, Arc::clone(&stats), pipeline, pool, handoff, bell)?;
+        let forwarder =
+            Forwarder::new(index as u16, Arc::clone(&stats), pipeline, pool, handoff, bell, tick)?;
         let worker = Worker {
             commands,
             tables,

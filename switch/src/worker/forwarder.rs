@@ -21,9 +21,6 @@ use crate::tables::Tables;
 /// after its own.
 const PORTS_A_FLUSH: usize = 16;
 
-/// How often the kernel's own drop counters are read, and how long a worker sleeps at most.
-const TICK: Duration = Duration::from_millis(100);
-
 /// How long a worker sleeps at most when it owns ports that cannot wake it.
 const UNWATCHED_TICK: Duration = Duration::from_millis(1);
 
@@ -37,6 +34,8 @@ pub(super) struct Forwarder {
     handoff: Handoff,
     batch: Batch,
     outbox: Outbox,
+    /// How often the kernel's own drop counters are read and connections age, and how long a worker sleeps at most.
+    tick: Duration,
     next_tick: Instant,
 }
 
@@ -48,6 +47,7 @@ impl Forwarder {
         pool: Pool,
         handoff: Handoff,
         bell: BorrowedFd<'_>,
+        tick: Duration,
     ) -> rustix::io::Result<Self> {
         Ok(Self {
             worker,
@@ -58,6 +58,7 @@ impl Forwarder {
             handoff,
             batch: Batch::new(),
             outbox: Outbox::new(),
+            tick,
             next_tick: Instant::now(),
         })
     }
@@ -78,7 +79,7 @@ impl Forwarder {
         moved += self.take_over(now, tables);
         self.ports.retire_silent(now);
         if now >= self.next_tick {
-            self.next_tick = now + TICK;
+            self.next_tick = now + self.tick;
             self.ports.count_kernel_drops(&self.stats);
             self.pipeline.tick(now);
         }
@@ -150,7 +151,7 @@ impl Forwarder {
 
     /// Sleeps until a port has something, the bell rings, or the next tick is due. True when the bell rang.
     pub(super) fn wait(&mut self) -> bool {
-        let longest = if self.ports.has_unwatched() { UNWATCHED_TICK } else { TICK };
+        let longest = if self.ports.has_unwatched() { UNWATCHED_TICK } else { self.tick };
         self.ports.wait(Instant::now(), longest)
     }
 
@@ -186,6 +187,7 @@ impl Forwarder {
             held: self.ports.frames(),
             handoff: self.handoff.waiting(),
             connections: connections.len(),
+            capacity: connections.capacity(),
             counters: connections.counters().clone(),
         }
     }

@@ -9,6 +9,7 @@ use crate::DropReason;
 use crate::config::Family;
 use crate::control::{Attached, Control, ControlError, Dataplane, NodeFacts, Store, UplinkFacts};
 use crate::ports::PortId;
+use crate::tables::conntrack::Flow;
 use crate::tables::{EndpointNumber, Tables};
 use crate::wire::Mac;
 
@@ -21,6 +22,7 @@ pub(super) struct Notes {
     pub(super) published: Vec<Tables>,
     pub(super) refuse_attach: bool,
     pub(super) refuse_publish: bool,
+    pub(super) flows: Vec<Flow>,
     next_serial: u32,
 }
 
@@ -78,6 +80,10 @@ impl Dataplane for FakePlane {
 
     fn workers(&self) -> Vec<api::Worker> {
         vec![api::Worker::default()]
+    }
+
+    fn flows(&self) -> Result<Vec<Flow>, ControlError> {
+        Ok(self.notes().flows.clone())
     }
 
     fn census(&self) -> Result<api::FrameCensus, ControlError> {

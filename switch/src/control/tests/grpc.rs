@@ -62,6 +62,11 @@ async fn everything_can_be_read() {
     assert_eq!(drops.len(), crate::DropReason::COUNT);
     assert_eq!(drops.iter().map(|drop| drop.packets).sum::<u64>(), 1);
 
+    let mut stream = client.list_flows(api::ListFlowsRequest::default()).await.unwrap().into_inner();
+    assert!(stream.message().await.unwrap().is_none());
+    let unknown = api::ListFlowsRequest { endpoint: "nobody/eth0".into() };
+    assert_eq!(client.list_flows(unknown).await.unwrap_err().code(), Code::NotFound);
+
     let remove = |id: &str| api::RemoveEndpointRequest { id: id.into() };
     assert!(client.remove_endpoint(remove("pod1/eth0")).await.unwrap().into_inner().removed);
     assert!(!client.remove_endpoint(remove("pod1/eth0")).await.unwrap().into_inner().removed);
