@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Endpoints(Format),
     /// Its forwarding table
     Fib(Format),
+    /// The connections it remembers, the busiest first
+    Flows(FlowsOptions),
     /// What it dropped, and why
     Drops(DropsOptions),
     /// A cluster of nodes and pods in network namespaces of this machine
@@ -59,6 +61,15 @@ pub(crate) enum Output {
     Table,
     /// For programs; fields are added, never renamed or removed
     Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FlowsOptions {
+    #[command(flatten)]
+    pub(crate) format: Format,
+    /// Only those of this pod: its name, or namespace/name
+    #[arg(long, value_name = "POD")]
+    pub(crate) pod: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -131,6 +142,7 @@ mod tests {
             "heddle --node n1 fib",
             "heddle --socket /run/x.sock status -o json",
             "heddle drops --node n2 --all",
+            "heddle flows --pod default/n1p1 -o json",
             "heddle lab up --nodes 2 --pods 2 --mode direct --ipv6",
             "heddle lab exec n1p1 -- ping -c3 10.244.2.2",
             "heddle lab status -o json",

@@ -70,6 +70,24 @@ pub(crate) struct Worker {
     pub(crate) rx: Traffic,
     pub(crate) tx: Traffic,
     pub(crate) sleeps: u64,
+    pub(crate) connections: Connections,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Connections {
+    pub(crate) count: u64,
+    pub(crate) capacity: u64,
+    pub(crate) opened: u64,
+    pub(crate) expired: u64,
+    pub(crate) evicted: u64,
+    pub(crate) removed: u64,
+}
+
+impl From<api::Connections> for Connections {
+    fn from(table: api::Connections) -> Self {
+        let api::Connections { count, capacity, opened, expired, evicted, removed } = table;
+        Self { count, capacity, opened, expired, evicted, removed }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -130,6 +148,7 @@ impl From<api::Worker> for Worker {
             rx: worker.rx.into(),
             tx: worker.tx.into(),
             sleeps: worker.sleeps,
+            connections: worker.connections.unwrap_or_default().into(),
         }
     }
 }
@@ -188,6 +207,54 @@ pub(crate) fn short_id(id: &str) -> String {
             format!("{}…/{interface}", container.chars().take(SHORT).collect::<String>())
         }
         _ => id.to_owned(),
+    }
+}
+
+/// A connection, seen from one of its ends.
+#[derive(Debug, Serialize)]
+pub(crate) struct Flow {
+    /// `namespace/name`, or what else the endpoint is known by.
+    pub(crate) pod: String,
+    pub(crate) endpoint: String,
+    pub(crate) side: String,
+    /// Its name, or its number where it has none that everybody knows.
+    pub(crate) protocol: String,
+    pub(crate) source: String,
+    pub(crate) source_port: u32,
+    pub(crate) destination: String,
+    pub(crate) destination_port: u32,
+    pub(crate) state: String,
+    pub(crate) idle_milliseconds: u64,
+    pub(crate) judged_at: u32,
+    pub(crate) original: Traffic,
+    pub(crate) reply: Traffic,
+}
+
+impl Flow {
+    pub(crate) fn new(pod: Option<String>, flow: api::Flow) -> Self {
+        let protocol = match flow.protocol {
+            1 => "icmp".to_owned(),
+            6 => "tcp".to_owned(),
+            17 => "udp".to_owned(),
+            58 => "icmpv6".to_owned(),
+            132 => "sctp".to_owned(),
+            number => number.to_string(),
+        };
+        Self {
+            pod: pod.unwrap_or_else(|| short_id(&flow.endpoint)),
+            endpoint: flow.endpoint,
+            side: flow.side,
+            protocol,
+            source: flow.source,
+            source_port: flow.source_port,
+            destination: flow.destination,
+            destination_port: flow.destination_port,
+            state: flow.state,
+            idle_milliseconds: flow.idle_milliseconds,
+            judged_at: flow.judged_at,
+            original: flow.original.into(),
+            reply: flow.reply.into(),
+        }
     }
 }
 

@@ -49,6 +49,19 @@ impl Control {
         Ok(self.call(list)?.entries)
     }
 
+    /// The connections that the switch remembers.
+    pub fn flows(&mut self) -> Result<Vec<api::Flow>> {
+        let list = |mut client: api::Client| async move {
+            let mut parts = client.list_flows(api::ListFlowsRequest::default()).await?.into_inner();
+            let mut flows = Vec::new();
+            while let Some(part) = parts.message().await? {
+                flows.extend(part.flows);
+            }
+            Ok(tonic::Response::new(flows))
+        };
+        self.call(list)
+    }
+
     /// Every drop reason with its count.
     pub fn drops(&mut self) -> Result<Vec<api::Drop>> {
         let list = |mut client: api::Client| async move { client.list_drops(api::ListDropsRequest {}).await };

@@ -3,6 +3,7 @@
 mod drops;
 mod endpoints;
 mod fib;
+mod flows;
 mod lab;
 mod status;
 
@@ -21,6 +22,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Status(format) => status::run(&target, format.output)?,
         Command::Endpoints(format) => endpoints::run(&target, format.output)?,
         Command::Fib(format) => fib::run(&target, format.output)?,
+        Command::Flows(options) => flows::run(&target, &options)?,
         Command::Drops(options) => drops::run(&target, options)?,
         Command::Lab(command) => return lab::run(command),
         Command::Policy(command) => return crate::policy::run(command),

@@ -62,7 +62,18 @@ fn uplink(uplink: &Uplink) -> String {
 }
 
 fn workers(status: &Status) -> comfy_table::Table {
-    let heads = ["worker", "core", "polling", "ports", "rx packets", "rx", "tx packets", "tx", "sleeps"];
+    let heads = [
+        "worker",
+        "core",
+        "polling",
+        "ports",
+        "rx packets",
+        "rx",
+        "tx packets",
+        "tx",
+        "sleeps",
+        "connections",
+    ];
     let mut table = table(&heads);
     for worker in &status.workers {
         table.add_row([
@@ -75,8 +86,9 @@ fn workers(status: &Status) -> comfy_table::Table {
             worker.tx.packets.to_string(),
             bytes(worker.tx.bytes),
             worker.sleeps.to_string(),
+            format!("{} of {}", worker.connections.count, worker.connections.capacity),
         ]);
     }
-    align_right(&mut table, &[0, 3, 4, 5, 6, 7, 8]);
+    align_right(&mut table, &[0, 3, 4, 5, 6, 7, 8, 9]);
     table
 }
