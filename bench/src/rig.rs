@@ -18,8 +18,8 @@ pub const PODS: u32 = 250;
 /// Other nodes, with a pod prefix of each family and an address of each.
 pub const NODES: u32 = 5000;
 
-/// Connections a worker remembers, as many as by default.
-pub const CONNECTIONS: usize = 1 << 17;
+/// Connections a worker remembers, twice as many as by default, for both ends of 100,000.
+pub const CONNECTIONS: usize = 1 << 18;
 
 /// MAC of this node's NIC.
 pub const NIC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -167,6 +167,11 @@ impl Rig {
         self.pipeline.run(now, &self.tables, self.ingress, &mut self.pool, &mut self.batch, &mut self.outbox);
         self.batch.extend(self.outbox.drain(..).map(|(_, frame)| frame));
         self.sink.0.transmit(&mut self.pool, &mut self.batch);
+    }
+
+    /// The tables, to change them between two batches.
+    pub fn tables_mut(&mut self) -> &mut Tables {
+        &mut self.tables
     }
 
     /// Takes what the switch sent off the wire; returns how many packets that were.
