@@ -35,45 +35,56 @@ pub(super) fn check(
         }
         Next::Endpoint(..) | Next::Vtep(..) => None,
     };
-    if leaving.is_none() && entering.is_none() {
-        return Ok(());
-    }
-    let subject = subject::of(frame, ip)?;
-    for judge in [leaving, entering].into_iter().flatten() {
-        ask(tracker, &judge, &subject, frame, ip)?;
-    }
-    Ok(())
+    ask(tracker, [leaving.as_ref(), entering.as_ref()], frame, ip)
 }
 
 /// Asks for the endpoint that a frame from another worker is about to enter.
-#[inline]
 pub(super) fn arrive(
     tracker: &mut Tracker,
     judge: &Judge<'_>,
     frame: &Frame,
     ip: &Ip,
 ) -> Result<(), DropReason> {
-    let subject = subject::of(frame, ip)?;
-    ask(tracker, judge, &subject, frame, ip)
+    ask(tracker, [None, Some(judge)], frame, ip)
 }
 
 #[inline(always)]
 fn ask(
     tracker: &mut Tracker,
-    judge: &Judge<'_>,
-    subject: &Subject,
+    [leaving, entering]: [Option<&Judge<'_>>; 2],
     frame: &Frame,
     ip: &Ip,
 ) -> Result<(), DropReason> {
-    match subject {
-        Subject::Flow(flow, packet) if ip.fragment == Fragment::Whole => track(tracker, judge, flow, packet),
-        _ => ask_odd(tracker, judge, subject, frame, ip),
+    if leaving.is_none() && entering.is_none() {
+        return Ok(());
     }
+    let transport = ip.transport(frame.bytes());
+    let (Fragment::Whole, Some(flow)) = (ip.fragment, subject::flow(ip, transport)) else {
+        return ask_odd(tracker, [leaving, entering], frame, ip);
+    };
+    let packet = subject::packet(ip, transport)?;
+    if let Some(judge) = leaving {
+        track(tracker, judge, &flow, &packet)?;
+    }
+    if let Some(judge) = entering {
+        track(tracker, judge, &flow, &packet)?;
+    }
+    Ok(())
 }
 
 /// What is not simply a packet of a flow: fragments, ICMP errors, and what has neither ports nor an identifier.
 #[cold]
 fn ask_odd(
+    tracker: &mut Tracker,
+    judges: [Option<&Judge<'_>>; 2],
+    frame: &Frame,
+    ip: &Ip,
+) -> Result<(), DropReason> {
+    let subject = subject::of(frame, ip)?;
+    judges.into_iter().flatten().try_for_each(|judge| ask_one(tracker, judge, &subject, frame, ip))
+}
+
+fn ask_one(
     tracker: &mut Tracker,
     judge: &Judge<'_>,
     subject: &Subject,
@@ -108,8 +119,8 @@ fn track(
     let probe = tracker.connections.probe(judge.number, judge.seen, flow);
     match tracker.connections.track(now, &probe, packet) {
         Outcome::Known(known) => still_allowed(tracker.now, judge, known),
-        Outcome::New => open(tracker, judge, (&probe, flow), packet),
-        Outcome::Stray => adopt(tracker, judge, (&probe, flow), packet),
+        Outcome::New => open(tracker, judge, &probe, packet),
+        Outcome::Stray => adopt(tracker, judge, &probe, packet),
         Outcome::Refused(Fault::Flags) => Err(DropReason::TcpMalformed),
         Outcome::Refused(Fault::Syn) => Err(DropReason::TcpSyn),
         Outcome::Refused(Fault::Reset) => Err(DropReason::TcpReset),
@@ -137,13 +148,9 @@ fn verdict(judge: &Judge<'_>, opened: Side, flow: &FlowKey) -> Result<(), DropRe
     if judge.allows(opened, flow) { Ok(()) } else { Err(denied(opened)) }
 }
 
-fn open(
-    tracker: &mut Tracker,
-    judge: &Judge<'_>,
-    (probe, flow): (&Probe, &FlowKey),
-    packet: &Packet,
-) -> Result<(), DropReason> {
-    verdict(judge, judge.seen, flow)?;
+#[cold]
+fn open(tracker: &mut Tracker, judge: &Judge<'_>, probe: &Probe, packet: &Packet) -> Result<(), DropReason> {
+    verdict(judge, judge.seen, &probe.flow())?;
     tracker.connections.open(tracker.now, probe, packet, Direction::Original, judge.generation());
     Ok(())
 }
@@ -151,13 +158,9 @@ fn open(
 /// A packet from the middle of a connection nobody knows: the switch is younger than the connection, or forgot it. It
 /// goes on if policy allows that connection, whichever end opened it.
 #[cold]
-fn adopt(
-    tracker: &mut Tracker,
-    judge: &Judge<'_>,
-    (probe, flow): (&Probe, &FlowKey),
-    packet: &Packet,
-) -> Result<(), DropReason> {
-    let direction = if judge.allows(judge.seen, flow) {
+fn adopt(tracker: &mut Tracker, judge: &Judge<'_>, probe: &Probe, packet: &Packet) -> Result<(), DropReason> {
+    let flow = probe.flow();
+    let direction = if judge.allows(judge.seen, &flow) {
         Direction::Original
     } else {
         verdict(judge, judge.seen.opposite(), &flow.reverse()).map_err(|_| denied(judge.seen))?;

@@ -20,13 +20,15 @@ pub(super) enum Subject {
     Other,
 }
 
-/// Reads the header above IP.
+/// The key of the packet's flow, if it belongs to one.
 #[inline(always)]
-pub(super) fn of(frame: &Frame, ip: &Ip) -> Result<Subject, DropReason> {
-    let transport = ip.transport(frame.bytes());
-    let Some(flow) = FlowKey::parse(ip.source, ip.destination, ip.protocol, transport) else {
-        return of_no_flow(transport, ip);
-    };
+pub(super) fn flow(ip: &Ip, transport: &[u8]) -> Option<FlowKey> {
+    FlowKey::parse(ip.source, ip.destination, ip.protocol, transport)
+}
+
+/// What a flow's packet tells about its connection.
+#[inline(always)]
+pub(super) fn packet(ip: &Ip, transport: &[u8]) -> Result<Packet, DropReason> {
     let segment = match ip.protocol {
         protocol::TCP => {
             let len = usize::from(ip.len) + ethernet::HEADER - usize::from(ip.transport);
@@ -34,11 +36,15 @@ pub(super) fn of(frame: &Frame, ip: &Ip) -> Result<Subject, DropReason> {
         }
         _ => None,
     };
-    Ok(Subject::Flow(flow, Packet { bytes: ip.len.into(), segment }))
+    Ok(Packet { bytes: ip.len.into(), segment })
 }
 
-#[cold]
-fn of_no_flow(transport: &[u8], ip: &Ip) -> Result<Subject, DropReason> {
+/// Reads the header above IP, of whatever kind.
+pub(super) fn of(frame: &Frame, ip: &Ip) -> Result<Subject, DropReason> {
+    let transport = ip.transport(frame.bytes());
+    if let Some(flow) = flow(ip, transport) {
+        return Ok(Subject::Flow(flow, packet(ip, transport)?));
+    }
     if ip.fragment == Fragment::Later {
         return Ok(Subject::Other);
     }

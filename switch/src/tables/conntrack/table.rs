@@ -40,6 +40,13 @@ pub struct Probe {
     pub(super) seen: Side,
 }
 
+impl Probe {
+    /// The packet's flow key.
+    pub fn flow(&self) -> FlowKey {
+        self.key.flow(self.seen)
+    }
+}
+
 impl Connections {
     /// A table for at most `capacity` connections, between 1 and four billion. All memory is allocated here.
     pub fn new(capacity: usize) -> Self {
@@ -88,7 +95,7 @@ impl Connections {
     }
 
     /// Hashes the key of a packet seen at an endpoint.
-    #[inline]
+    #[inline(always)]
     pub fn probe(&self, endpoint: EndpointNumber, seen: Side, flow: &FlowKey) -> Probe {
         let key = Key::new(endpoint, seen, flow);
         Probe { key, hash: self.hash(&key), hint: NONE, seen }
@@ -182,7 +189,7 @@ impl Connections {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn hash(&self, key: &Key) -> u64 {
         let mut hasher = self.seed.build_hasher();
         key.hash(&mut hasher);
