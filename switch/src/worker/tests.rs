@@ -263,6 +263,7 @@ fn a_sleeping_worker_is_woken_for_a_handoff() {
     let (port, wire) = MemoryPort::new(Arc::clone(&rig.arena), 512);
     rig.add(1, Box::new(Watched(port, EventFd::new().unwrap())), wire);
     let sleeps = |rig: &Rig| rig.crew.stats().nth(1).unwrap().sleeps.get();
+    let mut late = 0;
     for number in 0..20 {
         // Long enough to be asleep, and a tick away from waking by itself.
         let before = sleeps(&rig);
@@ -271,8 +272,10 @@ fn a_sleeping_worker_is_woken_for_a_handoff() {
         let start = Instant::now();
         assert!(rig.send(1, 2, number));
         within(|| !rig.collect(2).is_empty());
-        assert!(start.elapsed() < Duration::from_millis(70), "{:?}", start.elapsed());
+        late += u32::from(start.elapsed() > Duration::from_millis(70));
     }
+    // A busy machine makes some late; without the bell, all of them wait for the tick.
+    assert!(late < 10, "{late} of 20 packets waited for the worker's tick");
     rig.finish();
 }
 
