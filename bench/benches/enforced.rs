@@ -78,7 +78,7 @@ impl Pair {
         if judge_again {
             self.enforced.tables_mut().policy.generation += 1;
         }
-        let mut time = |rig: &mut Rig| {
+        let time = |rig: &mut Rig| {
             rig.load(batch);
             let start = Instant::now();
             rig.forward();

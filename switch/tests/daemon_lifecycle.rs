@@ -6,7 +6,7 @@ mod daemon;
 
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, Node, pings, sh, try_sh};
+use daemon::{Daemon, Node, answers_within, pings, sh, try_sh};
 use heddle_api as api;
 
 fn config(node: &Node) -> String {
@@ -40,7 +40,7 @@ async fn status(daemon: &mut Daemon) -> api::Status {
 
 /// All frames are somewhere, once closed sockets' quarantine is over and no packet is under way.
 async fn assert_frames_add_up(daemon: &mut Daemon) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let frames = status(daemon).await.frames.unwrap();
         if frames.free + frames.receiving + frames.sending + frames.handoff + frames.quarantined
@@ -80,7 +80,7 @@ async fn a_pod_outlives_the_daemon() {
     for signal in ["TERM", "KILL"] {
         let code = daemon.end(signal);
         assert_eq!(code, (signal == "TERM").then_some(0));
-        assert!(!pings(&node.pod(5), "169.254.1.1"), "closed while nobody switches");
+        assert!(!answers_within(&node.pod(5), "169.254.1.1", 1), "closed while nobody switches");
         daemon = Daemon::start(&node, &config(&node)).await;
         let back = endpoints(&mut daemon).await;
         assert_eq!(back.len(), 1, "{}", daemon.log());
@@ -88,20 +88,27 @@ async fn a_pod_outlives_the_daemon() {
         assert_reachable(&node, 5, &daemon);
     }
 
-    let before = cpu(&daemon);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let used = cpu(&daemon) - before;
-    assert!(used <= 3, "an idle daemon used {used} hundredths of a second in three seconds");
-
+    assert_comes_to_rest(&daemon).await;
     assert_removed_when_vanished(&node, &mut daemon).await;
     assert_eq!(daemon.end("TERM"), Some(0));
     assert_nothing_left(&node);
 }
 
+/// Without traffic, the daemon uses under 1 % of a core; not at once, because what came before has its aftermath.
+async fn assert_comes_to_rest(daemon: &Daemon) {
+    let mut used = Vec::new();
+    while used.last().is_none_or(|used| *used > 3) {
+        assert!(used.len() < 5, "hundredths of a second of CPU, each time in three seconds: {used:?}");
+        let before = cpu(daemon);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        used.push(cpu(daemon) - before);
+    }
+}
+
 /// The pod's namespace goes without a call.
 async fn assert_removed_when_vanished(node: &Node, daemon: &mut Daemon) {
     sh(&format!("ip -n {} link del veth5", node.name));
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !endpoints(daemon).await.is_empty() {
         assert!(Instant::now() < deadline, "{}", daemon.log());
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,7 +1,7 @@
 //! A node to attach pods to: a namespace that plays the host, a switch, a state directory. All gone when dropped, a panic's
 //! unwinding included.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -115,7 +115,9 @@ impl TestNode {
         command.envs(variables.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = self.host.netns.spawn(&mut command).unwrap();
-        child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+        // A plugin that refuses its environment ends without reading.
+        let written = child.stdin.take().unwrap().write_all(config.to_string().as_bytes());
+        assert!(written.is_ok() || written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe));
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let json = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };

@@ -24,9 +24,14 @@ pub fn try_sh(line: &str) -> Output {
     Command::new(words.next().unwrap()).args(words).output().unwrap()
 }
 
-/// Whether a ping from namespace `from` is answered within two seconds.
+/// Whether a ping from namespace `from` is answered. Patient: the machine may be busy.
 pub fn pings(from: &str, to: &str) -> bool {
-    try_sh(&format!("ip netns exec {from} ping -n -c 1 -W 2 {to}")).status.success()
+    answers_within(from, to, 10)
+}
+
+/// As [`pings`], for those who do not expect an answer.
+pub fn answers_within(from: &str, to: &str, seconds: u32) -> bool {
+    try_sh(&format!("ip netns exec {from} ping -n -c 1 -W {seconds} {to}")).status.success()
 }
 
 /// A node's namespace with an uplink veth, its pods' namespaces, a BPF file system and a directory.
@@ -36,10 +41,11 @@ pub struct Node {
 }
 
 impl Node {
-    /// `tag` tells the tests' namespaces apart.
+    /// `tag` tells the namespaces of this binary's tests apart, the process ID those of several runs.
     pub fn new(tag: &str) -> Self {
-        let node = Self { name: format!("daemon-{tag}"), directory: tempfile::tempdir().unwrap() };
-        node.remove_namespaces();
+        remove_orphans();
+        let name = format!("daemon-{}-{tag}", std::process::id());
+        let node = Self { name, directory: tempfile::tempdir().unwrap() };
         let name = &node.name;
         sh(&format!("ip netns add {name}"));
         sh(&format!("ip -n {name} link set lo up"));
@@ -123,6 +129,17 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.remove_namespaces();
         let _ = try_sh(&format!("umount {}", self.path("bpf").display()));
+    }
+}
+
+/// Removes the namespaces of runs that were killed.
+fn remove_orphans() {
+    let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let run = name.strip_prefix("daemon-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if run.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            let _ = try_sh(&format!("ip netns del {name}"));
+        }
     }
 }
 

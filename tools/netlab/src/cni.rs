@@ -16,6 +16,8 @@ use crate::state::STATE_DIR;
 
 /// The pod's interface, as runtimes call it.
 const IFNAME: &str = "eth0";
+/// The lab's pods are in this namespace, under their names in the lab.
+const POD_NAMESPACE: &str = "default";
 /// The spec version spoken here.
 const CNI_VERSION: &str = "1.1.0";
 
@@ -87,7 +89,7 @@ impl Plugin {
             .env("CNI_CONTAINERID", container_id(pod))
             .env("CNI_NETNS", Namespace::of(pod).path())
             .env("CNI_IFNAME", IFNAME)
-            .env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=lab;K8S_POD_NAME={pod}"))
+            .env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={POD_NAMESPACE};K8S_POD_NAME={pod}"))
             .env("CNI_PATH", self.binary.parent().unwrap_or(Path::new("/")))
             // Out of reach of the terminal's Ctrl-C: the lab decides what becomes of a call under way.
             .process_group(0);

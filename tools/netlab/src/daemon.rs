@@ -139,7 +139,7 @@ impl<'a> Configuration<'a> {
 }
 
 /// The last lines of a file, indented.
-fn tail(path: &Path) -> String {
+pub(crate) fn tail(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     let mut tail = String::new();

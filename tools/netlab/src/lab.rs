@@ -17,7 +17,7 @@ use crate::observer::{Observer, Step};
 use crate::peer::LinuxVxlanPeer;
 use crate::spec::{LabSpec, node_addresses, pod_cidrs};
 use crate::state::{LOCK_FILE, NodeState, PodState, STATE_DIR, State};
-use crate::{binaries, parallel, teardown, wire};
+use crate::{binaries, parallel, ready, teardown, wire};
 
 /// A lab that is up. The one who raised it takes it down by dropping it, unless [`Lab::keep`] leaves it up.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct Node {
 }
 
 impl Lab {
-    /// Raises a lab. Whatever fails, or when the observer says that it was interrupted, everything made is taken down.
+    /// Raises a lab. When this returns, everybody in it reaches everybody. Whatever fails, or when the observer says that it was interrupted, everything made is taken down.
     pub fn up(spec: &LabSpec, observer: &mut dyn Observer) -> Result<Self> {
         spec.validate()?;
         ensure!(
@@ -137,7 +137,8 @@ impl Lab {
         results.into_iter().collect::<Result<Vec<_>>>().map(drop)
     }
 
-    /// Adds a node that has Linux's vxlan device instead of a switch, and tells the switches.
+    /// Adds a node that has Linux's vxlan device instead of a switch, and tells the switches. When this returns, they
+    /// forward to it.
     pub fn add_linux_peer(&self, number: u8) -> Result<LinuxVxlanPeer> {
         let peer = LinuxVxlanPeer::create(number, &self.state().spec, &self.describe_nodes()?)?;
         for node in &self.state().nodes {
@@ -148,6 +149,7 @@ impl Lab {
             };
             Control::connect(&node.socket)?.update_routes(request)?;
         }
+        ready::await_next_hops(&self.state().nodes, &())?;
         Ok(peer)
     }
 
@@ -174,7 +176,10 @@ impl Lab {
             self.add_pods(portion)?;
             done += portion.len();
         }
-        begin(observer, Step::Pods(done, pods.len()))
+        begin(observer, Step::Pods(done, pods.len()))?;
+        // Last: the kernel has been asking while the pods were made.
+        begin(observer, Step::NextHops)?;
+        ready::await_next_hops(&self.state().nodes, observer)
     }
 
     fn raise_node(&self, switch: &Path, spec: &LabSpec, number: u8, observer: &dyn Observer) -> Result<()> {

@@ -19,6 +19,7 @@ mod observer;
 mod parallel;
 mod peer;
 mod process;
+mod ready;
 mod spec;
 mod state;
 mod teardown;

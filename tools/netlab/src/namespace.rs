@@ -4,11 +4,15 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use heddle_netdev::{NETNS_DIR, Netns};
 
 use crate::names::Name;
+
+/// How long an answer to an echo request may take before it counts as lost. An error that comes back ends the wait.
+const PING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One of the lab's network namespaces, by name: it is opened only while something runs inside, so that nothing here
 /// keeps it alive.
@@ -59,20 +63,21 @@ impl Namespace {
         Ok(text.into_owned())
     }
 
-    /// Sends echo requests and says how many of them were answered, and what errors came back.
+    /// Sends echo requests, one after the other, and says how many of them were answered, and what errors came back.
     pub fn ping(&self, to: IpAddr, ping: &Ping) -> Result<Pong> {
+        let mut pong = Pong { sent: ping.count, answered: 0, text: String::new() };
+        for _ in 0..ping.count {
+            pong.answered += self.ping_once(to, ping, &mut pong.text)?;
+        }
+        Ok(pong)
+    }
+
+    /// Each request is a call of its own: once ping has seen an answer, it waits for the next only as long as its interval,
+    /// and a busy machine may take longer.
+    fn ping_once(&self, to: IpAddr, ping: &Ping, text: &mut String) -> Result<u32> {
         let mut command = Command::new("ping");
-        command.args([
-            "-n",
-            "-i",
-            "0.1",
-            "-W",
-            "1",
-            "-c",
-            &ping.count.to_string(),
-            "-s",
-            &ping.payload.to_string(),
-        ]);
+        let wait = PING_PATIENCE.as_secs().to_string();
+        command.args(["-n", "-c", "1", "-W", &wait, "-s", &ping.payload.to_string()]);
         if ping.dont_fragment {
             command.args(["-M", "do"]);
         }
@@ -81,12 +86,12 @@ impl Namespace {
         }
         let output =
             self.output(command.arg(to.to_string())).context("ping (Debian: apt install iputils-ping)")?;
-        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         let answered =
-            text.lines().find_map(|line| line.split_once(" received")?.0.rsplit(' ').next()?.parse().ok());
+            said.lines().find_map(|line| line.split_once(" received")?.0.rsplit(' ').next()?.parse().ok());
+        text.push_str(&said);
         // A ping that could not even start has no such line.
-        let answered = answered.with_context(|| format!("ping {to} in {self}: {}", text.trim()))?;
-        Ok(Pong { sent: ping.count, answered, text: text.into_owned() })
+        answered.with_context(|| format!("ping {to} in {self}: {}", said.trim()))
     }
 
     /// Fails unless every one of three echo requests is answered.

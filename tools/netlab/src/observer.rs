@@ -17,6 +17,8 @@ pub enum Step {
     Node(Name),
     /// Routes and tunnel ends, on every node.
     Routes,
+    /// Waiting until every switch knows the next hops towards the others.
+    NextHops,
     /// Pods: this many are done, of this many.
     Pods(usize, usize),
     /// Pods are taken down.
@@ -33,6 +35,7 @@ impl fmt::Display for Step {
             Self::Wire => f.write_str("wire between the nodes"),
             Self::Node(name) => write!(f, "node {name}: namespace, uplink, heddle-switch"),
             Self::Routes => f.write_str("routes between the nodes"),
+            Self::NextHops => f.write_str("next hops between the nodes"),
             Self::Pods(done, all) => write!(f, "pods: {done} of {all}"),
             Self::RemovePods => f.write_str("removing pods"),
             Self::StopSwitches => f.write_str("stopping switches"),

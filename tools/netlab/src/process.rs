@@ -13,6 +13,11 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long the kernel may take to end a process after SIGKILL.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
+/// How long its parent may take to collect a process that has ended. One that never does is not ours to judge.
+const REAP_GRACE: Duration = Duration::from_secs(1);
+/// `PF_EXITING` (include/linux/sched.h): the process is on its way out.
+const PF_EXITING: u64 = 4;
+
 /// A process, told from others with the same pid by the time it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -40,9 +45,12 @@ impl Process {
         Ok(Self { pid, started })
     }
 
-    /// True while it runs. One that has ended but was not waited for does not.
+    /// True while it runs. One that was killed but is still being taken apart by the kernel, which for a switch with its
+    /// memory and sockets takes a moment, does not; nor one that has ended but was not waited for.
     pub fn is_alive(self) -> bool {
-        self.open().is_some_and(|fd| !ended(&fd, Duration::ZERO).unwrap_or(true))
+        self.open().is_some_and(|fd| {
+            !is_ending(self.pid).unwrap_or(true) && !ended(&fd, Duration::ZERO).unwrap_or(true)
+        })
     }
 
     /// True when it runs the program of this name.
@@ -87,10 +95,15 @@ impl Process {
         Ok(ending)
     }
 
-    /// When it is our own child, its entry in the process table is ours to collect.
+    /// When it is our own child, its entry in the process table is ours to collect. Otherwise its parent's, which is
+    /// mostly init, and soon does.
     fn reap(self) {
         if let Some(pid) = self.raw_pid() {
             let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+        let deadline = Instant::now() + REAP_GRACE;
+        while start_time(self.pid) == Some(self.started) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -120,10 +133,27 @@ fn ended(fd: &OwnedFd, timeout: Duration) -> Result<bool> {
 }
 
 fn start_time(pid: u32) -> Option<u64> {
-    // Field 22; field 2 is the name in parentheses, which may hold spaces and parentheses itself.
+    stat_fields(pid, [22]).map(|[started]| started)
+}
+
+/// From the moment SIGKILL is sent: the exit code is the process's already (`complete_signal`, kernel/signal.c), while its
+/// threads go on until they notice.
+fn is_ending(pid: u32) -> Option<bool> {
+    let [flags, exit_code] = stat_fields(pid, [9, 52])?;
+    Some(flags & PF_EXITING != 0 || exit_code == u64::from(Signal::KILL.as_raw().unsigned_abs()))
+}
+
+/// Fields of `/proc/<pid>/stat` by their numbers in proc(5), from the third on.
+fn stat_fields<const N: usize>(pid: u32, numbers: [usize; N]) -> Option<[u64; N]> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Field 2 is the name in parentheses, which may hold spaces and parentheses itself.
     let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(22 - 3)?.parse().ok()
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let mut values = [0; N];
+    for (value, number) in values.iter_mut().zip(numbers) {
+        *value = fields.get(number - 3)?.parse().ok()?;
+    }
+    Some(values)
 }
 
 #[cfg(test)]
@@ -155,6 +185,28 @@ mod tests {
         let process = spawn("trap '' TERM; echo; while :; do sleep 1; done");
         assert_eq!(process.end().unwrap(), Ending::Killed);
         assert!(!process.is_alive());
+    }
+
+    #[test]
+    fn one_that_was_killed_does_not_run_from_that_moment() {
+        for _ in 0..20 {
+            let process = spawn("echo; exec sleep 1000");
+            assert!(process.is_alive());
+            assert!(process.signal(Signal::KILL).unwrap());
+            assert!(!process.is_alive());
+            process.end().unwrap();
+            assert_eq!(start_time(process.pid), None, "its entry is collected");
+        }
+    }
+
+    #[test]
+    fn one_that_is_stopped_is_alive() {
+        let process = spawn("echo; exec sleep 1000");
+        assert!(process.signal(Signal::STOP).unwrap());
+        assert!(process.is_alive());
+        assert!(process.signal(Signal::CONT).unwrap());
+        assert!(process.is_alive());
+        process.end().unwrap();
     }
 
     #[test]

@@ -79,10 +79,18 @@ pub fn tcp_transfer(from: &Namespace, to: &Namespace, address: IpAddr, bytes: u6
         let start = Instant::now();
         let sent = send(stream, seed, bytes).with_context(|| format!("sending from {from} to {target}"));
         let received = far_end.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))?;
-        // What the receiver found is the better story.
-        received.and(sent)?;
+        outcome(sent, received)?;
         Ok(Transfer { bytes, elapsed: start.elapsed() })
     })
+}
+
+/// Of two ends that both failed, one did because of the other, and nobody can tell here which: what the receiver found
+/// makes the sender's writes fail, and a sender that stops makes the receiver's stream end early. So both are told.
+fn outcome(sent: Result<()>, received: Result<()>) -> Result<()> {
+    match (sent, received) {
+        (Err(sent), Err(received)) => bail!("{received:#}; {sent:#}"),
+        (sent, received) => received.and(sent),
+    }
 }
 
 fn send(mut stream: TcpStream, seed: u64, bytes: u64) -> Result<()> {
@@ -208,10 +216,25 @@ mod tests {
         damage(&mut bytes);
         std::thread::scope(|scope| {
             let received = scope.spawn(|| receive(far_end, 7, length));
-            sender.write_all(&bytes).unwrap();
-            sender.shutdown(std::net::Shutdown::Write).unwrap();
-            received.join().unwrap()
+            let sent = sender.write_all(&bytes).and_then(|()| sender.shutdown(std::net::Shutdown::Write));
+            let received = received.join().unwrap();
+            // A receiver that found damage closes with data unread, which resets the connection under the sender, sooner
+            // or later than its last call. One that was satisfied has read everything, and nothing failed.
+            if received.is_ok() {
+                sent.unwrap();
+            }
+            received
         })
+    }
+
+    #[test]
+    fn the_error_names_the_end_that_failed_or_both() {
+        let told = |sent, received| outcome(sent, received).unwrap_err().to_string();
+        let failed = |what: &str| Err(anyhow::anyhow!("{what}"));
+        outcome(Ok(()), Ok(())).unwrap();
+        assert_eq!(told(failed("broken pipe"), Ok(())), "broken pipe");
+        assert_eq!(told(Ok(()), failed("byte 5 is wrong")), "byte 5 is wrong");
+        assert_eq!(told(failed("broken pipe"), failed("byte 5 is wrong")), "byte 5 is wrong; broken pipe");
     }
 
     #[test]

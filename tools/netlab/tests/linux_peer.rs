@@ -13,6 +13,11 @@ fn interoperates(underlay: Underlay) {
     let lab = TestLab::up(&LabSpec { underlay, ..LabSpec::new(1, 1) });
     let peer = lab.add_linux_peer(2).unwrap();
     let pod = lab.pod("n1p1").unwrap();
+    let node = lab.node("n1").unwrap();
+    for namespace in [node.namespace, peer.namespace, pod.namespace] {
+        let tentative = namespace.exec(&["ip", "-6", "-o", "address", "show", "tentative"]).unwrap();
+        assert_eq!(tentative, "", "{namespace} has addresses that are not usable yet");
+    }
     for v6 in [false, true] {
         let (pod_address, peer_address) = (pod.address(v6).unwrap(), peer.address(v6));
         pod.namespace.must_ping(peer_address).unwrap();
@@ -21,6 +26,7 @@ fn interoperates(underlay: Underlay) {
         tcp_transfer(&pod.namespace, &peer.namespace, peer_address, TEN_MEGABYTES).unwrap();
         tcp_transfer(&peer.namespace, &pod.namespace, pod_address, TEN_MEGABYTES).unwrap();
     }
+    assert_eq!(node.control().unwrap().dropped("no_neighbor").unwrap(), 0, "it forwarded from the start");
 }
 
 #[test]

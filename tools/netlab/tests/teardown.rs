@@ -118,8 +118,23 @@ fn a_switch_heeds_sigterm() {
     assert_eq!(node.state.switch.end().unwrap(), Ending::Terminated);
     assert!(!node.state.socket.exists(), "the socket is left");
     // Nobody forwards, and nothing passes by another way.
-    let pong = from.namespace.ping(to.address(false).unwrap(), &heddle_netlab::Ping::default()).unwrap();
+    let once = heddle_netlab::Ping { count: 1, ..heddle_netlab::Ping::default() };
+    let pong = from.namespace.ping(to.address(false).unwrap(), &once).unwrap();
     assert_eq!(pong.answered, 0, "{}", pong.text);
+}
+
+#[test]
+fn a_killed_switch_is_told_as_not_running_at_once() {
+    let lab = TestLab::up(&LabSpec::new(1, 2));
+    let running = || {
+        let output = heddle(&["lab", "status", "-o", "json"]).output().unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        status["nodes"][0]["running"].as_bool().unwrap()
+    };
+    assert!(running());
+    let switch = lab.node("n1").unwrap().state.switch;
+    assert!(switch.signal(Signal::KILL).unwrap());
+    assert!(!running());
 }
 
 #[test]

@@ -32,7 +32,7 @@ async fn wait_for(events: &mut NeighborEvents, wanted: impl Fn(&NeighborEvent) -
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), search).await.expect("no such event in 5 s")
+    tokio::time::timeout(Duration::from_secs(30), search).await.expect("no such event in 30 s")
 }
 
 #[tokio::test]

@@ -131,7 +131,7 @@ impl End {
 
 /// Waits until the quarantine is over and checks that every frame is back in the reserve.
 pub(crate) fn assert_all_home(arena: &Arena) {
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + Duration::from_secs(10);
     while arena.quarantined() > 0 {
         assert!(Instant::now() < deadline, "{} frames stay in quarantine", arena.quarantined());
         thread::sleep(Duration::from_millis(5));

@@ -76,7 +76,8 @@ fn show_drops(lab: &Lab) {
     }
 }
 
-/// What a lab could leave behind, each thing on a line.
+/// What a lab could leave behind, each thing on a line. Other tests and programs come and go on the same machine, so
+/// only names that a lab gives count, and interfaces: none of a lab's is ever out here.
 pub(crate) fn traces() -> BTreeSet<String> {
     let mut traces = BTreeSet::new();
     let run = |program: &str, arguments: &[&str]| {
@@ -84,12 +85,15 @@ pub(crate) fn traces() -> BTreeSet<String> {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let names = run("ip", &["netns", "list"]);
-    traces.extend(names.lines().map(|line| format!("namespace {}", line.split(' ').next().unwrap())));
+    let names = names.lines().map(|line| line.split(' ').next().unwrap());
+    traces.extend(names.filter(|name| name.starts_with("hd-")).map(|name| format!("namespace {name}")));
     traces.extend(
         run("ip", &["-o", "link"]).lines().map(|line| format!("link {}", line.split(": ").nth(1).unwrap())),
     );
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    traces.extend(mounts.lines().map(|line| format!("mount {}", line.split(' ').nth(4).unwrap())));
+    let mounts = mounts.lines().map(|line| line.split(' ').nth(4).unwrap());
+    let of_a_lab = |mount: &&str| mount.starts_with("/run/heddle-lab") || mount.contains("/netns/hd-");
+    traces.extend(mounts.filter(of_a_lab).map(|mount| format!("mount {mount}")));
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
@@ -99,7 +103,10 @@ pub(crate) fn traces() -> BTreeSet<String> {
         }
     }
     for file in std::fs::read_dir("/run").unwrap().flatten() {
-        traces.insert(format!("file {}", file.path().display()));
+        let path = file.path();
+        if path.to_str().is_some_and(|path| path.starts_with("/run/heddle-lab")) {
+            traces.insert(format!("file {}", path.display()));
+        }
     }
     traces
 }

@@ -1,0 +1,86 @@
+//! Waiting until what was set up forwards, so that the first packet passes as every other.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use heddle_api as api;
+
+use crate::control::Control;
+use crate::daemon::{self, Files};
+use crate::observer::Observer;
+use crate::state::{NodeState, STATE_DIR};
+
+/// How long the next hops may take. The switch asks anew every second, and the answer is a moment away.
+const RESOLVE: Duration = Duration::from_secs(30);
+
+/// Waits until every switch knows the next hop towards every VTEP it has routes to. Setting a route is done before that:
+/// the kernel has to ask on the wire, and meanwhile packets are dropped.
+pub(crate) fn await_next_hops(nodes: &[NodeState], observer: &dyn Observer) -> Result<()> {
+    let deadline = Instant::now() + RESOLVE;
+    for node in nodes {
+        let mut control = Control::connect(&node.socket)?;
+        loop {
+            let missing = unresolved(&control.fib()?);
+            if missing.is_empty() {
+                break;
+            }
+            ensure!(!observer.is_interrupted(), "interrupted");
+            if Instant::now() > deadline {
+                let missing: Vec<_> = missing.into_iter().collect();
+                let log = Files::of(Path::new(STATE_DIR), node.name).log;
+                bail!(
+                    "the switch of {} found no next hop towards {} in {} s: nobody answers on the wire; its log says:\n{}",
+                    node.name,
+                    missing.join(" and "),
+                    RESOLVE.as_secs(),
+                    daemon::tail(&log)
+                );
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    Ok(())
+}
+
+/// VTEPs with a route to them and no next hop.
+fn unresolved(fib: &[api::FibEntry]) -> BTreeSet<String> {
+    let vtep = |entry: &api::FibEntry| match &entry.next_hop {
+        Some(api::fib_entry::NextHop::Vtep(vtep)) if entry.neighbor_mac.is_empty() => {
+            Some(format!("{} ({})", vtep.node, vtep.address))
+        }
+        _ => None,
+    };
+    fib.iter().filter_map(vtep).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Only routes through a tunnel wait for anything, each VTEP is told once.
+    use api::fib_entry::NextHop;
+
+    use super::*;
+
+    fn entry(next_hop: NextHop, neighbor_mac: &str) -> api::FibEntry {
+        let neighbor_mac = neighbor_mac.to_owned();
+        api::FibEntry { next_hop: Some(next_hop), neighbor_mac, ..api::FibEntry::default() }
+    }
+
+    #[test]
+    fn vteps_without_a_neighbor_are_told_once() {
+        let vtep = |node: &str, address: &str| {
+            let (node, address) = (node.to_owned(), address.to_owned());
+            NextHop::Vtep(api::Vtep { node, address, ..api::Vtep::default() })
+        };
+        let mut fib = vec![
+            entry(NextHop::Host(api::Host {}), ""),
+            entry(NextHop::Endpoint("lab-n1p1/eth0".to_owned()), ""),
+            entry(NextHop::Unreachable(api::Unreachable {}), ""),
+            entry(vtep("n2", "172.31.0.2"), "02:00:00:00:00:02"),
+        ];
+        assert_eq!(unresolved(&fib), BTreeSet::new());
+        fib.extend([entry(vtep("x3", "fd00::3"), ""), entry(vtep("x3", "fd00::3"), "")]);
+        assert_eq!(unresolved(&fib), BTreeSet::from(["x3 (fd00::3)".to_owned()]));
+    }
+}
