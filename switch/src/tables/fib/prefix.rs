@@ -47,8 +47,7 @@ impl<const N: usize> Prefix<N> {
 /// because this is in the lookup.
 #[inline]
 pub(super) fn same_start<const N: usize>(a: &[u8; N], b: &[u8; N], bits: u8) -> bool {
-    let mask = MASKS.get(usize::from(bits)).copied().unwrap_or(u128::MAX);
-    (native(a) ^ native(b)) & mask == 0
+    (native(a) ^ native(b)) & MASKS[usize::from(bits)] == 0
 }
 
 /// The address as it lies in memory.
@@ -59,9 +58,10 @@ fn native<const N: usize>(address: &[u8; N]) -> u128 {
     u128::from_ne_bytes(bytes)
 }
 
-/// The first `n` bits of an address, as it lies in memory.
-static MASKS: [u128; 129] = {
-    let mut masks = [u128::MAX.to_be(); 129];
+/// The first bits of an address as it lies in memory, by their number. As long as that number's type goes, so that no bound is
+/// checked.
+static MASKS: [u128; 256] = {
+    let mut masks = [u128::MAX; 256];
     let mut bits = 0;
     while bits < 128 {
         masks[bits] = (!(u128::MAX >> bits)).to_be();
