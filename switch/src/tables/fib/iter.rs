@@ -25,7 +25,7 @@ impl<'a, const N: usize> Iter<'a, N> {
     /// Puts what is in a subtrie in its place.
     fn open(&mut self, subtrie: &'a Subtrie<N>) {
         let (head, ends) = (subtrie.head(), subtrie.ends());
-        let ends = ends.as_slice().iter().map(|end| (end.byte, Rest::Route(head.prefix(end), end.hop)));
+        let ends = ends.as_slice().iter().map(|end| (end.byte, Rest::Route(head.prefix(*end), end.hop)));
         let children = subtrie.children().into_iter().map(|(byte, child)| (byte, Rest::Subtrie(child)));
         let mut contents: Vec<_> = ends.chain(children).collect();
         // Stable: a route that ends at a byte stays before the child of that byte, whose routes are longer.

@@ -101,7 +101,7 @@ impl<const N: usize> Head<N> {
     }
 
     /// The prefix of a route that ends here.
-    pub(super) fn prefix(&self, end: &End) -> Prefix<N> {
+    pub(super) fn prefix(&self, end: End) -> Prefix<N> {
         let mut bytes = self.bytes;
         bytes[usize::from(self.depth)] = end.byte;
         Prefix { bytes, len: 8 * self.depth + end.bits }
@@ -257,7 +257,7 @@ impl<const N: usize> Draft<N> {
     pub(super) fn finish(mut self) -> Subtrie<N> {
         match (self.ends.as_slice(), self.children.len()) {
             ([], 0) => Subtrie::NOTHING,
-            ([end], 0) => Subtrie::Route(self.head.prefix(end), end.hop),
+            ([end], 0) => Subtrie::Route(self.head.prefix(*end), end.hop),
             ([], 1) => self.children.pop().map_or(Subtrie::NOTHING, |(_, child)| child),
             (_, 0) => Subtrie::Leaf(Arc::new(Leaf { head: self.head, answers: Answers::of(self.ends) })),
             ([], _) if self.head.depth >= INTERFACE_IDENTIFIER => Subtrie::Fan(Arc::new(Fan::of(self))),
