@@ -1,13 +1,14 @@
 //! The whole pipeline per packet, in batches of 64, over ports in memory. `bench/README.md` says what the numbers mean.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use heddle_bench::packets;
 use heddle_bench::rig::{
     NEIGHBOR, NIC, NODES, OWN_VTEP, PODS, Rig, Underlay, local_pod, node_address, pod_mac, remote_pod, tables,
 };
+use heddle_bench::typical;
 use heddle_switch::pipeline::Ingress;
 use heddle_switch::tables::Tables;
 use heddle_xsk::BATCH;
@@ -55,15 +56,14 @@ fn measure(c: &mut Criterion, name: &str, len: usize, mut rig: Rig, batch: &[Vec
     assert_eq!(rig.unload(), BATCH, "all packets pass, but: {:?}", rig.drops());
     group.bench_function(BenchmarkId::from_parameter(len), |b| {
         b.iter_custom(|batches| {
-            let mut time = Duration::ZERO;
-            for _ in 0..batches {
+            typical(batches, || {
                 rig.load(batch);
                 let start = Instant::now();
                 rig.forward();
-                time += start.elapsed();
+                let time = start.elapsed();
                 rig.unload();
-            }
-            time
+                time
+            })
         });
     });
     assert_eq!(rig.drops(), [], "nothing was dropped");

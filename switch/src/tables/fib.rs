@@ -5,6 +5,8 @@
 //! publish every change of a table with 100,000 routes (`docs/adr/0004-fib.md` has the numbers).
 
 mod bitmap;
+mod ends;
+mod hop;
 mod iter;
 mod node;
 mod prefix;

@@ -28,7 +28,15 @@ impl Sum {
             }
             _ => Self::new(),
         };
-        addresses.with(&len.to_be_bytes()).with(&[0, protocol])
+        addresses.with_number(len).with_number(protocol.into())
+    }
+
+    /// Adds a number as it lies, or will lie, in the packet. What is about to be written is better summed this way: bytes read
+    /// back in other pieces than they were written in make the processor wait for the writes.
+    #[inline]
+    #[must_use]
+    pub fn with_number(self, number: u32) -> Self {
+        Self(self.0 + u64::from(number.to_be()))
     }
 
     /// Adds `bytes`. All but the last piece of a packet must have an even length.

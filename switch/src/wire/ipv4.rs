@@ -8,6 +8,8 @@ use super::{Defect, Fragment, field, put};
 /// Bytes of a header without options.
 pub const HEADER: usize = 20;
 
+/// Version 4, and a header of five words.
+const VERSION_AND_LEN: u8 = 0x45;
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
@@ -151,17 +153,19 @@ impl Header {
     /// Fills a header. The identification is zero, which RFC 6864 (section 4.1) allows where DF is set.
     #[inline]
     pub fn write(&self, header: &mut [u8; HEADER]) {
-        *header = [0; HEADER];
-        header[0] = 0x45;
-        header[1] = self.traffic_class;
-        put::<2, 2, HEADER>(header, ((HEADER + self.payload_len) as u16).to_be_bytes());
-        put::<6, 2, HEADER>(header, DONT_FRAGMENT.to_be_bytes());
-        header[8] = self.ttl;
-        header[9] = self.protocol;
-        put::<12, 4, HEADER>(header, self.source.octets());
-        put::<16, 4, HEADER>(header, self.destination.octets());
-        let checksum = Sum::new().with(header).finish();
-        put::<10, 2, HEADER>(header, checksum.to_be_bytes());
+        let total_len = (HEADER + self.payload_len) as u16;
+        let first =
+            u32::from(VERSION_AND_LEN) << 24 | u32::from(self.traffic_class) << 16 | u32::from(total_len);
+        let second = u32::from(DONT_FRAGMENT);
+        let third = u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16;
+        let (source, destination) = (u32::from(self.source), u32::from(self.destination));
+        let words = [first, second, third, source, destination];
+        let checksum = words.into_iter().fold(Sum::new(), Sum::with_number).finish();
+        put::<0, 4, HEADER>(header, first.to_be_bytes());
+        put::<4, 4, HEADER>(header, second.to_be_bytes());
+        put::<8, 4, HEADER>(header, (third | u32::from(checksum)).to_be_bytes());
+        put::<12, 4, HEADER>(header, source.to_be_bytes());
+        put::<16, 4, HEADER>(header, destination.to_be_bytes());
     }
 }
 

@@ -157,12 +157,10 @@ impl Header {
     /// Fills a header.
     #[inline]
     pub fn write(&self, header: &mut [u8; HEADER]) {
-        *header = [0; HEADER];
-        header[0] = 0x60;
-        set_traffic_class(header, self.traffic_class);
-        put::<4, 2, HEADER>(header, (self.payload_len as u16).to_be_bytes());
-        header[6] = self.protocol;
-        header[7] = self.hop_limit;
+        let first = 6 << 28 | u32::from(self.traffic_class) << 20;
+        put::<0, 4, HEADER>(header, first.to_be_bytes());
+        let [high, low] = (self.payload_len as u16).to_be_bytes();
+        put::<4, 4, HEADER>(header, [high, low, self.protocol, self.hop_limit]);
         put::<8, 16, HEADER>(header, self.source.octets());
         put::<24, 16, HEADER>(header, self.destination.octets());
     }

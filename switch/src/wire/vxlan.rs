@@ -1,6 +1,6 @@
 //! VXLAN (RFC 7348).
 
-use super::{Defect, ethernet, field, put, udp};
+use super::{Defect, ethernet, field, udp};
 
 /// Bytes of a header.
 pub const HEADER: usize = 8;
@@ -40,9 +40,9 @@ impl<'a> Vxlan<'a> {
     }
 }
 
-/// Fills a header. `vni` has 24 bits.
+/// A header. `vni` has 24 bits.
 #[inline]
-pub fn write(header: &mut [u8; HEADER], vni: u32) {
-    *header = [VNI_VALID, 0, 0, 0, 0, 0, 0, 0];
-    put::<4, 4, HEADER>(header, (vni << 8).to_be_bytes());
+pub fn header(vni: u32) -> [u8; HEADER] {
+    let [high, mid, low, reserved] = (vni << 8).to_be_bytes();
+    [VNI_VALID, 0, 0, 0, high, mid, low, reserved]
 }

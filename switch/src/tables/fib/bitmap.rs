@@ -2,23 +2,17 @@
 
 /// A set of bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
 pub(super) struct ByteSet {
-    words: [u64; 4],
     /// Members in the words before each word, so that a rank counts the bits of one word only.
     before: [u8; 4],
+    words: [u64; 4],
 }
 
 impl ByteSet {
     #[inline]
     pub(super) fn contains(&self, byte: u8) -> bool {
         self.words[word(byte)] & bit(byte) != 0
-    }
-
-    /// Members less than `byte`: where `byte` is, or would go, in a list of the members in order.
-    #[inline]
-    pub(super) fn rank(&self, byte: u8) -> usize {
-        let below = self.words[word(byte)] & (bit(byte) - 1);
-        usize::from(self.before[word(byte)]) + below.count_ones() as usize
     }
 
     /// Members up to and including `byte`.
@@ -28,31 +22,17 @@ impl ByteSet {
         usize::from(self.before[word(byte)]) + through.count_ones() as usize
     }
 
-    pub(super) fn insert(&mut self, byte: u8) {
-        self.words[word(byte)] |= bit(byte);
-        self.count();
-    }
-
-    pub(super) fn remove(&mut self, byte: u8) {
-        self.words[word(byte)] &= !bit(byte);
-        self.count();
+    /// All members in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u8> {
+        std::iter::successors(self.next(0), |byte| self.next(byte.checked_add(1)?))
     }
 
     /// The least member from `from` on.
-    pub(super) fn next(&self, from: u8) -> Option<u8> {
+    fn next(&self, from: u8) -> Option<u8> {
         let later = (word(from) + 1..4).map(|word| (word, self.words[word]));
         let first = (word(from), self.words[word(from)] & !(bit(from) - 1));
         let (word, members) = std::iter::once(first).chain(later).find(|(_, members)| *members != 0)?;
         Some((word * 64) as u8 + members.trailing_zeros() as u8)
-    }
-
-    /// The counts before words 1, 2 and 3 are at most 192, so they fit.
-    fn count(&mut self) {
-        let mut sum = 0;
-        for (before, word) in self.before.iter_mut().zip(self.words) {
-            *before = sum as u8;
-            sum += word.count_ones();
-        }
     }
 }
 
@@ -60,7 +40,12 @@ impl FromIterator<u8> for ByteSet {
     fn from_iter<I: IntoIterator<Item = u8>>(bytes: I) -> Self {
         let mut set = Self::default();
         bytes.into_iter().for_each(|byte| set.words[word(byte)] |= bit(byte));
-        set.count();
+        let mut sum = 0;
+        for (before, word) in set.before.iter_mut().zip(set.words) {
+            // At most 192 before the last word, so it fits.
+            *before = sum as u8;
+            sum += word.count_ones();
+        }
         set
     }
 }

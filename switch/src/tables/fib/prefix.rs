@@ -2,6 +2,9 @@
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::ends::End;
+use super::hop::Hop;
+
 /// The first `len` bits of an address. All later bits are zero, so equal prefixes are equal values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Prefix<const N: usize> {
@@ -29,30 +32,53 @@ impl<const N: usize> Prefix<N> {
         self.bytes[usize::from(depth)]
     }
 
+    /// What a node at its depth has of it.
+    pub(super) fn end(&self, hop: Hop) -> End {
+        End { byte: self.byte(self.depth()), bits: self.bits(), hop }
+    }
+
     #[inline]
     pub(super) fn contains(&self, address: &[u8; N]) -> bool {
-        common_bits(&self.bytes, address) >= u32::from(self.len)
+        same_start(&self.bytes, address, self.len)
     }
 }
 
-/// Leading bits in which two addresses agree. Written as one comparison of numbers, because this is in the lookup.
+/// True when two addresses agree in their first `bits` bits. Written as one operation on numbers, and with shifts looked up,
+/// because this is in the lookup.
 #[inline]
-pub(super) fn common_bits<const N: usize>(a: &[u8; N], b: &[u8; N]) -> u32 {
-    let differing = wide(a) ^ wide(b);
-    differing.leading_zeros().min(N as u32 * 8)
+pub(super) fn same_start<const N: usize>(a: &[u8; N], b: &[u8; N], bits: u8) -> bool {
+    (native(a) ^ native(b)) & MASKS[usize::from(bits)] == 0
+}
+
+/// The address as it lies in memory.
+#[inline]
+fn native<const N: usize>(address: &[u8; N]) -> u128 {
+    let mut bytes = [0; 16];
+    bytes[..N].copy_from_slice(address);
+    u128::from_ne_bytes(bytes)
+}
+
+/// The first bits of an address as it lies in memory, by their number. As long as that number's type goes, so that no bound is
+/// checked.
+static MASKS: [u128; 256] = {
+    let mut masks = [u128::MAX; 256];
+    let mut bits = 0;
+    while bits < 128 {
+        masks[bits] = (!(u128::MAX >> bits)).to_be();
+        bits += 1;
+    }
+    masks
+};
+
+/// Leading bits in which two addresses agree.
+fn common_bits<const N: usize>(a: &[u8; N], b: &[u8; N]) -> u32 {
+    let differing = native(a) ^ native(b);
+    u128::from_be(differing).leading_zeros().min(N as u32 * 8)
 }
 
 /// Leading bytes in which two addresses agree.
 pub(super) fn common_bytes<const N: usize>(a: &[u8; N], b: &[u8; N]) -> u8 {
     (common_bits(a, b) / 8) as u8
-}
-
-/// The address as a number, its first bit the highest.
-#[inline]
-fn wide<const N: usize>(address: &[u8; N]) -> u128 {
-    let mut bytes = [0; 16];
-    bytes[..N].copy_from_slice(address);
-    u128::from_be_bytes(bytes)
 }
 
 impl From<Ipv4Net> for Prefix<4> {

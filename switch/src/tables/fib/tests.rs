@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::{Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
-use super::node::Subtrie;
+use super::node::{Head, Subtrie};
 use super::*;
 
 /// What the FIB should do, without any idea how: a list, searched from end to end.
@@ -76,32 +76,25 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// Checks the invariants of `trie.rs` below `subtrie`, and counts routes and nodes.
-fn check<const N: usize>(subtrie: &Subtrie<N>, above: Option<&node::Node<N>>) -> (usize, usize) {
-    let starts_like_the_one_above =
-        |bytes: &[u8; N]| above.is_none_or(|above| prefix::common_bytes(bytes, &above.bytes) >= above.depth);
-    let node = match subtrie {
-        Subtrie::Route(route) => {
-            assert!(above.is_none_or(|above| route.prefix.depth() > above.depth));
-            assert!(starts_like_the_one_above(&route.prefix.bytes));
-            return (1, 0);
-        }
-        Subtrie::Node(node) => node,
-    };
-    assert!(above.is_none_or(|above| node.depth > above.depth));
-    assert!(starts_like_the_one_above(&node.bytes));
-    assert!(node.ends().len() + node.fanout() >= 2, "nothing to decide at {}", node.depth);
-    let (mut routes, mut nodes, mut from) = (node.ends().len(), 1, Some(0));
-    while let Some((byte, child)) = from.and_then(|from| node.next_child(from)) {
-        let below = check(child, Some(node));
-        routes += below.0;
-        nodes += below.1;
-        from = byte.checked_add(1);
+fn check<const N: usize>(subtrie: &Subtrie<N>, above: Option<Head<N>>) -> (usize, usize) {
+    let (head, ends, children) = (subtrie.head(), subtrie.ends(), subtrie.children());
+    assert!(above.is_none_or(|above| head.depth > above.depth));
+    assert!(above.is_none_or(|above| prefix::common_bytes(&head.bytes, &above.bytes) >= above.depth));
+    let mut found = (ends.as_slice().len(), 0);
+    if let Subtrie::Route(..) = subtrie {
+        return found;
     }
-    (routes, nodes)
+    assert!(found.0 + children.len() >= 2, "nothing to decide at {}", head.depth);
+    found.1 = 1;
+    for (_, child) in children {
+        let below = check(child, Some(head));
+        found = (found.0 + below.0, found.1 + below.1);
+    }
+    found
 }
 
 fn check_trie<const N: usize>(trie: &Trie<N>) {
-    let (routes, nodes) = trie.root().map_or((0, 0), |root| check(root, None));
+    let (routes, nodes) = check(trie.root(), None);
     let default_route = trie.iter().filter(|(prefix, _)| prefix.len == 0).count();
     assert_eq!(routes + default_route, trie.len());
     assert!(nodes < routes.max(1), "{nodes} nodes for {routes} routes");
@@ -156,7 +149,7 @@ proptest! {
         for prefix in model.0.keys() {
             fib.remove(*prefix);
         }
-        prop_assert!(fib.v4.root().is_none() && fib.v6.root().is_none() && fib.is_empty());
+        prop_assert!(fib.v4.root().is_nothing() && fib.v6.root().is_nothing() && fib.is_empty());
         drop(fib);
         for (fib, model) in &copies {
             check_fib(fib, model, &probes);
@@ -212,15 +205,13 @@ fn change_copies_only_its_path() {
     }
     let before = fib.clone();
     fib.insert(net("10.244.3.200/32"), NextHop::Endpoint(200));
-    let node = |fib: &Fib| {
-        let Some(Subtrie::Node(node)) = fib.v4.root() else { panic!("no node: {fib:?}") };
-        Arc::clone(node)
-    };
-    let (old, new) = (node(&before), node(&fib));
-    assert_eq!((old.depth, new.depth), (2, 2), "two bytes in common are skipped");
+    let (old, new) = (before.v4.root(), fib.v4.root());
+    assert_eq!((old.head().depth, new.head().depth), (2, 2), "two bytes in common are skipped");
     for third in 0..8 {
         let pair = (old.child(third), new.child(third));
-        let (Some(Subtrie::Node(old)), Some(Subtrie::Node(new))) = pair else { panic!("no nodes: {pair:?}") };
+        let (Some(Subtrie::Leaf(old)), Some(Subtrie::Leaf(new))) = pair else {
+            panic!("no leaves: {pair:?}")
+        };
         assert_eq!(Arc::ptr_eq(old, new), third != 3, "10.244.{third}.0/24");
     }
 }
@@ -235,6 +226,31 @@ fn lone_host_routes_need_no_nodes() {
             NextHop::Vtep(1),
         );
     }
-    let (routes, nodes) = check(fib.v6.root().unwrap(), None);
+    let (routes, nodes) = check(fib.v6.root(), None);
     assert_eq!((routes, nodes), (200, 1));
+}
+
+/// The shapes that nodes have are those that `node.rs` says, and each of them is used.
+#[test]
+fn nodes_take_the_shape_of_their_place() {
+    let shape = |routes: &[&str]| {
+        let mut fib = Fib::default();
+        for route in routes {
+            fib.insert(net(route), NextHop::Vtep(1));
+        }
+        let root =
+            if fib.v4.len() > 0 { format!("{:?}", fib.v4.root()) } else { format!("{:?}", fib.v6.root()) };
+        root.split('(').next().map(str::to_owned).unwrap()
+    };
+    for (expected, routes) in [
+        ("Route", &["10.0.0.0/8"][..]),
+        ("Leaf", &["10.0.0.1/32", "10.0.0.2/32"]),
+        ("Leaf", &["10.0.0.0/28", "10.0.0.2/32"]),
+        ("Fork", &["10.0.0.0/24", "10.0.0.2/32"]),
+        ("Fork", &["fd00:1::1/128", "fd00:2::1/128"]),
+        ("Fan", &["fd00::1111:2222:3333:4444/128", "fd00::5555:6666:7777:8888/128"]),
+        ("Fork", &["fd00::1100:0:0:0/72", "fd00::5555:6666:7777:8888/128"]),
+    ] {
+        assert_eq!(shape(routes), expected, "{routes:?}");
+    }
 }

@@ -11,25 +11,24 @@
 //! a node has at least two of routes and children together; a child begins behind its parent's byte; the routes below a
 //! node share the node's bytes.
 
-use std::sync::Arc;
-
 use super::NextHop;
+use super::hop::Hop;
 use super::iter::Iter;
-use super::node::{End, Node, Route, Subtrie};
+use super::node::{Draft, Head, Subtrie};
 use super::prefix::{Prefix, common_bytes};
 
 /// Prefixes of addresses of `N` bytes, with their next hops.
 #[derive(Debug, Clone)]
 pub(super) struct Trie<const N: usize> {
     /// The route of length 0, which ends in no byte.
-    default_route: Option<NextHop>,
-    root: Option<Subtrie<N>>,
+    default_route: Hop,
+    root: Subtrie<N>,
     len: usize,
 }
 
 impl<const N: usize> Default for Trie<N> {
     fn default() -> Self {
-        Self { default_route: None, root: None, len: 0 }
+        Self { default_route: Hop::NONE, root: Subtrie::NOTHING, len: 0 }
     }
 }
 
@@ -37,53 +36,64 @@ impl<const N: usize> Trie<N> {
     /// The next hop of the longest prefix that contains `address`.
     #[inline]
     pub(super) fn lookup(&self, address: &[u8; N]) -> Option<NextHop> {
-        let (mut best, mut next, mut depth) = (self.default_route, self.root.as_ref(), 0);
-        while let Some(subtrie) = next {
-            let node = match subtrie {
-                Subtrie::Route(route) if route.prefix.contains(address) => return Some(route.next_hop),
-                Subtrie::Node(node) if node.depth == depth || node.starts(address) => node,
-                _ => break,
-            };
-            let byte = address[usize::from(node.depth)];
-            best = node.answer(byte).or(best);
-            next = node.child(byte);
-            depth = node.depth + 1;
+        let (mut best, mut subtrie, mut known) = (self.default_route, &self.root, 0);
+        loop {
+            match subtrie {
+                Subtrie::Fork(fork) => {
+                    let Some(byte) = fork.head.byte(address, known) else { break };
+                    let slot = fork.slot(byte);
+                    best = slot.hop.or(best);
+                    subtrie = &slot.below;
+                    known = fork.head.depth + 1;
+                }
+                Subtrie::Fan(fan) => {
+                    let Some(byte) = fan.head.byte(address, known) else { break };
+                    subtrie = fan.below(byte);
+                    known = fan.head.depth + 1;
+                }
+                Subtrie::Leaf(leaf) => {
+                    let Some(byte) = leaf.head.byte(address, known) else { break };
+                    best = leaf.answers.get(byte).or(best);
+                    break;
+                }
+                Subtrie::Route(prefix, hop) => {
+                    let hop = if prefix.contains(address) { *hop } else { Hop::NONE };
+                    best = hop.or(best);
+                    break;
+                }
+            }
         }
-        best
+        best.next_hop()
     }
 
     /// The next hop of exactly this prefix.
     pub(super) fn get(&self, prefix: &Prefix<N>) -> Option<NextHop> {
         if prefix.len == 0 {
-            return self.default_route;
+            return self.default_route.next_hop();
         }
-        let mut next = self.root.as_ref();
-        while let Some(subtrie) = next {
-            match subtrie {
-                Subtrie::Route(route) => return (route.prefix == *prefix).then_some(route.next_hop),
-                Subtrie::Node(node) if branch(node, prefix) < node.depth => return None,
-                Subtrie::Node(node) if prefix.depth() == node.depth => {
-                    return node.end(prefix.byte(node.depth), prefix.bits());
-                }
-                Subtrie::Node(node) => next = node.child(prefix.byte(node.depth)),
+        let mut subtrie = &self.root;
+        loop {
+            let head = subtrie.head();
+            if part(&head, prefix) < head.depth {
+                return None;
             }
+            if prefix.depth() == head.depth {
+                return subtrie.ends().get(prefix.byte(head.depth), prefix.bits()).next_hop();
+            }
+            subtrie = subtrie.child(prefix.byte(head.depth))?;
         }
-        None
     }
 
     /// Adds a route, or replaces the one for the same prefix and returns its next hop.
     pub(super) fn insert(&mut self, prefix: &Prefix<N>, next_hop: NextHop) -> Option<NextHop> {
-        let route = Route { prefix: *prefix, next_hop };
+        let hop = Hop::from(next_hop);
         let old = if prefix.len == 0 {
-            self.default_route.replace(next_hop)
-        } else if let Some(root) = &mut self.root {
-            insert(root, route)
+            std::mem::replace(&mut self.default_route, hop)
         } else {
-            self.root = Some(Subtrie::Route(route));
-            None
+            insert(&mut self.root, prefix, hop)
         };
-        self.len += usize::from(old.is_none());
-        old
+        self.len += usize::from(old == Hop::NONE);
+        old.next_hop()
     }
 
     /// Removes the route for exactly this prefix.
@@ -92,15 +102,15 @@ impl<const N: usize> Trie<N> {
         let old = self.get(prefix)?;
         self.len -= 1;
         if prefix.len == 0 {
-            self.default_route = None;
-        } else if self.root.as_mut().is_some_and(|root| remove(root, prefix) == Left::Nothing) {
-            self.root = None;
+            self.default_route = Hop::NONE;
+        } else {
+            remove(&mut self.root, prefix);
         }
         Some(old)
     }
 
     pub(super) fn iter(&self) -> Iter<'_, N> {
-        Iter::new(self.default_route, self.root.as_ref())
+        Iter::new(self.default_route, &self.root)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -108,85 +118,53 @@ impl<const N: usize> Trie<N> {
     }
 
     #[cfg(test)]
-    pub(super) fn root(&self) -> Option<&Subtrie<N>> {
-        self.root.as_ref()
+    pub(super) fn root(&self) -> &Subtrie<N> {
+        &self.root
     }
 }
 
-/// The depth at which `prefix` and the routes of `node` part ways; the node's own depth when `prefix` belongs there or below.
-fn branch<const N: usize>(node: &Node<N>, prefix: &Prefix<N>) -> u8 {
-    common_bytes(&node.bytes, &prefix.bytes).min(node.depth).min(prefix.depth())
+/// The depth at which `prefix` and the routes at `head` part ways; that of `head` when it belongs there or below.
+fn part<const N: usize>(head: &Head<N>, prefix: &Prefix<N>) -> u8 {
+    common_bytes(&head.bytes, &prefix.bytes).min(head.depth).min(prefix.depth())
 }
 
-fn insert<const N: usize>(subtrie: &mut Subtrie<N>, route: Route<N>) -> Option<NextHop> {
-    match subtrie {
-        Subtrie::Route(other) if other.prefix == route.prefix => {
-            Some(std::mem::replace(&mut other.next_hop, route.next_hop))
-        }
-        Subtrie::Route(other) => {
-            let common = common_bytes(&other.prefix.bytes, &route.prefix.bytes);
-            let depth = common.min(other.prefix.depth()).min(route.prefix.depth());
-            let mut node = Node::new(depth, &route.prefix.bytes);
-            insert_into(&mut node, *other);
-            insert_into(&mut node, route);
-            *subtrie = Subtrie::Node(Arc::new(node));
-            None
-        }
-        Subtrie::Node(node) => {
-            let depth = branch(node, &route.prefix);
-            if depth == node.depth {
-                return insert_into(Arc::make_mut(node), route);
-            }
-            let mut above = Node::new(depth, &node.bytes);
-            above.add_child(node.bytes[usize::from(depth)], Subtrie::Node(Arc::clone(node)));
-            insert_into(&mut above, route);
-            *subtrie = Subtrie::Node(Arc::new(above));
-            None
-        }
+fn insert<const N: usize>(subtrie: &mut Subtrie<N>, prefix: &Prefix<N>, hop: Hop) -> Hop {
+    if subtrie.is_nothing() {
+        *subtrie = Subtrie::Route(*prefix, hop);
+        return Hop::NONE;
     }
-}
-
-/// Inserts a route that starts with the node's bytes.
-fn insert_into<const N: usize>(node: &mut Node<N>, route: Route<N>) -> Option<NextHop> {
-    let byte = route.prefix.byte(node.depth);
-    if route.prefix.depth() == node.depth {
-        return node.insert_end(End { byte, bits: route.prefix.bits(), next_hop: route.next_hop });
+    if let Some(child) = child_mut(subtrie, prefix) {
+        return insert(child, prefix, hop);
     }
-    if let Some(child) = node.child_mut(byte) {
-        return insert(child, route);
-    }
-    node.add_child(byte, Subtrie::Route(route));
-    None
-}
-
-/// What a removal leaves of a subtrie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
-    Something,
-    Nothing,
+    let head = subtrie.head();
+    let depth = part(&head, prefix);
+    let mut draft = if depth < head.depth { Draft::above(subtrie, depth) } else { Draft::of(subtrie) };
+    let old = draft.insert(prefix, hop);
+    *subtrie = draft.finish();
+    old
 }
 
 /// Removes a route that is known to be in the subtrie.
-fn remove<const N: usize>(subtrie: &mut Subtrie<N>, prefix: &Prefix<N>) -> Left {
-    let Subtrie::Node(shared) = subtrie else { return Left::Nothing };
-    let node = Arc::make_mut(shared);
-    let byte = prefix.byte(node.depth);
-    if prefix.depth() == node.depth {
-        node.remove_end(byte, prefix.bits());
-    } else if node.child_mut(byte).is_some_and(|child| remove(child, prefix) == Left::Nothing) {
-        node.remove_child(byte);
+fn remove<const N: usize>(subtrie: &mut Subtrie<N>, prefix: &Prefix<N>) {
+    if let Some(child) = child_mut(subtrie, prefix) {
+        remove(child, prefix);
+        if !child.is_nothing() {
+            return;
+        }
     }
-    if let Some(rest) = only_one_left(node) {
-        *subtrie = rest;
-    }
-    Left::Something
+    let mut draft = Draft::of(subtrie);
+    draft.remove(prefix);
+    *subtrie = draft.finish();
 }
 
-/// What to put in the place of a node that has nothing left to decide.
-fn only_one_left<const N: usize>(node: &Node<N>) -> Option<Subtrie<N>> {
-    match (node.ends(), node.fanout()) {
-        ([end], 0) => Some(Subtrie::Route(Route { prefix: node.prefix(end), next_hop: end.next_hop })),
-        ([], 1) => node.next_child(0).map(|(_, child)| child.clone()),
-        _ => None,
-    }
+/// The child that `prefix` is in, or would be in.
+fn child_mut<'t, const N: usize>(
+    subtrie: &'t mut Subtrie<N>,
+    prefix: &Prefix<N>,
+) -> Option<&'t mut Subtrie<N>> {
+    let head = subtrie.head();
+    let byte = prefix.byte(head.depth);
+    let goes_on = part(&head, prefix) == head.depth && prefix.depth() > head.depth;
+    // Asked for first, because to change a child copies its node.
+    if goes_on && subtrie.child(byte).is_some() { subtrie.child_mut(byte) } else { None }
 }
