@@ -106,6 +106,7 @@ struct Configuration<'a> {
     state_dir: &'a Path,
     pod_cidrs: [IpNet; 2],
     cluster_cidrs: [IpNet; 2],
+    policy: &'static str,
     uplink: Uplink,
     workers: Workers,
 }
@@ -132,6 +133,8 @@ impl<'a> Configuration<'a> {
             state_dir: &files.state,
             pod_cidrs: pod_cidrs(number),
             cluster_cidrs: cluster_cidrs(),
+            // The lab has no agent.
+            policy: "off",
             uplink: Uplink { interface: UPLINK, vni: VNI, port: VXLAN_PORT, underlay: spec.underlay },
             workers: Workers { count: spec.workers },
         }
