@@ -17,7 +17,7 @@ use thiserror::Error;
 
 pub use combine::{Combined, combine};
 pub use file::{Located, ManifestFile};
-pub use files::files;
+pub use files::{Listing, files};
 
 use crate::Compiler;
 use crate::model::{Namespace, Object, ObjectName, Pod, Policy};
@@ -95,7 +95,7 @@ impl Manifests {
     pub fn load(directory: &Path) -> Result<Self, LoadError> {
         let mut manifests = Self::default();
         let mut read = Vec::new();
-        for path in files(directory)? {
+        for path in files(directory)?.files {
             manifests.files += 1;
             match ManifestFile::read(&path) {
                 Ok(mut file) => {

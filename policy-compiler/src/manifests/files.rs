@@ -7,24 +7,32 @@ use std::path::{Path, PathBuf};
 
 use super::LoadError;
 
-/// All `*.yaml`, `*.yml` and `*.json` in a directory and below it, in order of their names. Links to directories are followed, as
-/// mounted `ConfigMap`s consist of them; what vanishes meanwhile is not there.
-pub fn files(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let mut found = Vec::new();
-    let mut entered = BTreeSet::new();
-    walk(directory, &mut entered, &mut found)?;
-    found.sort();
-    Ok(found)
+/// What a directory consists of.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// The manifests, in order of their names.
+    pub files: Vec<PathBuf>,
+    /// The real directories that the files, and the links to them, are in: where something happens when a manifest changes.
+    pub directories: BTreeSet<PathBuf>,
 }
 
-fn walk(
-    directory: &Path,
-    entered: &mut BTreeSet<PathBuf>,
-    found: &mut Vec<PathBuf>,
-) -> Result<(), LoadError> {
+/// All `*.yaml`, `*.yml` and `*.json` in a directory and below it, in order of their names. Links to directories are followed, as
+/// mounted `ConfigMap`s consist of them; what vanishes meanwhile is not there.
+pub fn files(directory: &Path) -> Result<Listing, LoadError> {
+    let mut listing = Listing::default();
+    walk(directory, &mut listing)?;
+    listing.files.sort();
+    // Behind a link to a file is a directory that was not walked.
+    let real = listing.files.iter().filter_map(|file| fs::canonicalize(file).ok());
+    let behind: Vec<_> = real.filter_map(|file| Some(file.parent()?.to_owned())).collect();
+    listing.directories.extend(behind);
+    Ok(listing)
+}
+
+fn walk(directory: &Path, listing: &mut Listing) -> Result<(), LoadError> {
     let failed = |source| LoadError { path: directory.to_owned(), source };
     // A link may lead back up.
-    if !entered.insert(fs::canonicalize(directory).map_err(failed)?) {
+    if !listing.directories.insert(fs::canonicalize(directory).map_err(failed)?) {
         return Ok(());
     }
     for entry in fs::read_dir(directory).map_err(failed)? {
@@ -35,13 +43,13 @@ fn walk(
             continue;
         }
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => match walk(&path, entered, found) {
+            Ok(metadata) if metadata.is_dir() => match walk(&path, listing) {
                 Err(error) if error.source.kind() == ErrorKind::NotFound => {}
                 walked => walked?,
             },
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             // What else is wrong with a file shows when it is read.
-            _ if is_manifest(&path) => found.push(path),
+            _ if is_manifest(&path) => listing.files.push(path),
             _ => {}
         }
     }
