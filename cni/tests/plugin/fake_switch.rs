@@ -160,6 +160,15 @@ impl Switch for Service {
         Err(Status::unimplemented("a CNI plugin has no business with the status"))
     }
 
+    type ListFlowsStream = futures_util::stream::Empty<Result<heddle_api::ListFlowsResponse, Status>>;
+
+    async fn list_flows(
+        &self,
+        _: Request<heddle_api::ListFlowsRequest>,
+    ) -> Result<Response<Self::ListFlowsStream>, Status> {
+        Err(Status::unimplemented("a CNI plugin has no business with flows"))
+    }
+
     async fn set_policy(
         &self,
         _: Request<heddle_api::SetPolicyRequest>,

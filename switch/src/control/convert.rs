@@ -7,8 +7,8 @@ use super::facts::NodeFacts;
 use super::remote::VtepSpec;
 use crate::stats;
 use crate::tables::conntrack::{Direction, Flow, Side};
-use crate::worker::Report;
 use crate::tables::{EndpointPolicy, Node};
+use crate::worker::Report;
 
 /// The only way a pod is attached so far: an AF_XDP socket on its own veth.
 pub(super) const ATTACH_MODE: &str = "direct";

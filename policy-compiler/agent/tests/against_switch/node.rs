@@ -15,6 +15,7 @@ use heddle_switch::control::{
     Attached, Control, ControlError, Dataplane, NodeFacts, Store, SwitchService, bind,
 };
 use heddle_switch::ports::PortId;
+use heddle_switch::tables::conntrack::Flow;
 use heddle_switch::tables::{EndpointNumber, EndpointPolicy, Tables};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -78,6 +79,10 @@ impl Dataplane for Shown {
 
     fn census(&self) -> Result<api::FrameCensus, ControlError> {
         Ok(api::FrameCensus::default())
+    }
+
+    fn flows(&self) -> Result<Vec<Flow>, ControlError> {
+        Ok(Vec::new())
     }
 
     fn drops(&self, _: DropReason) -> u64 {
