@@ -9,9 +9,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::{CniError, code};
 
-/// How long one invocation waits for the switch, all its calls together. An ADD takes milliseconds; a switch that needs
-/// longer is stuck, and the runtime tries again.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one invocation waits for the switch, all its calls together. An ADD takes milliseconds; longer than the 5 s that the
+/// switch itself waits for a policy image, so that the reason arrives. A switch that needs longer is stuck, and the runtime
+/// tries again.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How long a failed ADD spends on telling the switch to forget the endpoint.
 pub(crate) const UNDO_PATIENCE: Duration = Duration::from_secs(2);

@@ -1,24 +1,26 @@
 //! A directory of manifests, YAML or JSON, as what a cluster would have after `kubectl apply`.
+//!
+//! [`Manifests::load`] reads all of it once. Who watches a directory takes the steps by itself: which [`files`] there are, what is
+//! in [each of them](ManifestFile), and what they say [together](combine).
 
+mod combine;
 mod document;
+mod file;
+mod files;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::Value;
 use thiserror::Error;
 
-use crate::model::{Labels, Namespace, ObjectName, Pod, Policy};
-use crate::validate::{Problem, Refusal, validate_namespace, validate_pod, validate_policy};
-use crate::{Compiler, validate};
-use document::{Document, split};
+pub use combine::{Combined, combine};
+pub use file::{Located, ManifestFile};
+pub use files::{Listing, files};
 
-/// The label the API server gives every namespace.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-/// Files above this size are refused: no manifest is that large.
-const LARGEST_FILE: u64 = 16 << 20;
+use crate::Compiler;
+use crate::model::{Namespace, Object, ObjectName, Pod, Policy};
 
 /// What was found.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +64,18 @@ pub struct LoadError {
     source: std::io::Error,
 }
 
+impl Finding {
+    /// A file that cannot be read.
+    pub fn of_file(file: &Path, error: &std::io::Error) -> Self {
+        Self::of_line(file, 1, format!("cannot be read: {error}"))
+    }
+
+    /// Something that is no object.
+    pub fn of_line(file: &Path, line: usize, reason: String) -> Self {
+        Self { file: file.to_owned(), line, kind: String::new(), object: None, field: String::new(), reason }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: ", self.file.display(), self.line)?;
@@ -79,11 +93,40 @@ impl fmt::Display for Finding {
 impl Manifests {
     /// Reads all `*.yaml`, `*.yml` and `*.json` in the directory and below it, in order of their names.
     pub fn load(directory: &Path) -> Result<Self, LoadError> {
-        let mut loader = Loader::default();
-        for path in files(directory)? {
-            loader.file(&path);
+        let mut manifests = Self::default();
+        let mut read = Vec::new();
+        for path in files(directory)?.files {
+            manifests.files += 1;
+            match ManifestFile::read(&path) {
+                Ok(mut file) => {
+                    manifests.findings.append(&mut file.findings);
+                    manifests.ignored += file.ignored;
+                    read.push((path, file.objects));
+                }
+                Err(error) => manifests.findings.push(Finding::of_file(&path, &error)),
+            }
         }
-        Ok(loader.finish())
+        let combined = combine(read.iter().map(|(path, objects)| (path.as_path(), objects.as_slice())));
+        manifests.findings.extend(combined.findings);
+        manifests.findings.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        for object in combined.objects.into_values() {
+            match object {
+                Object::Namespace(namespace) => manifests.namespaces.push(namespace),
+                Object::Pod(pod) => manifests.pods.push(pod),
+                Object::Policy(policy) => manifests.policies.push(policy),
+            }
+        }
+        manifests.imply_namespaces();
+        Ok(manifests)
+    }
+
+    /// Adds the namespaces that are only named: a cluster would have them.
+    fn imply_namespaces(&mut self) {
+        let defined: BTreeSet<_> = self.namespaces.iter().map(|namespace| namespace.name.clone()).collect();
+        let pods = self.pods.iter().map(|pod| &pod.name);
+        let policies = self.policies.iter().map(|policy| &policy.name);
+        let named: BTreeSet<_> = pods.chain(policies).map(|name| name.namespace.clone()).collect();
+        self.namespaces.extend(named.difference(&defined).map(|name| Namespace::unlabelled(name)));
     }
 
     /// A compiler that knows all of it.
@@ -94,204 +137,4 @@ impl Manifests {
         self.policies.iter().for_each(|policy| compiler.set_policy(policy.clone()));
         compiler
     }
-}
-
-fn files(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let failed = |source| LoadError { path: directory.to_owned(), source };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let path = entry.path();
-        // Hidden ones are editors' and, in a mounted ConfigMap, the data behind the links that are read.
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        if entry.file_type().map_err(failed)?.is_dir() {
-            found.extend(files(&path)?);
-        } else if path
-            .extension()
-            .is_some_and(|end| ["yaml", "yml", "json"].iter().any(|wanted| end == *wanted))
-        {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-#[derive(Default)]
-struct Loader {
-    manifests: Manifests,
-    /// Kind and name of every object so far, with its file.
-    seen: BTreeMap<(String, ObjectName), PathBuf>,
-}
-
-/// Where an object is.
-struct Location<'a> {
-    file: &'a Path,
-    document: &'a Document,
-    /// Path of the object in the document: `items[3]`, or empty.
-    at: String,
-}
-
-impl Loader {
-    fn file(&mut self, file: &Path) {
-        self.manifests.files += 1;
-        let size = std::fs::metadata(file).map(|metadata| metadata.len());
-        let text = match size {
-            Ok(size) if size > LARGEST_FILE => Err(format!("larger than {LARGEST_FILE} bytes")),
-            Ok(_) => std::fs::read_to_string(file).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        let text = match text {
-            Ok(text) => text,
-            Err(reason) => return self.find(file, 1, format!("cannot be read: {reason}")),
-        };
-        for (first_line, part) in split(&text) {
-            match Document::parse(part, first_line) {
-                Ok(Some(document)) => {
-                    let value = document.value.clone();
-                    self.object(&Location { file, document: &document, at: String::new() }, value);
-                }
-                Ok(None) => {}
-                Err((line, reason)) => self.find(file, line, reason),
-            }
-        }
-    }
-
-    fn find(&mut self, file: &Path, line: usize, reason: String) {
-        let finding = Finding {
-            file: file.to_owned(),
-            line,
-            kind: String::new(),
-            object: None,
-            field: String::new(),
-            reason,
-        };
-        self.manifests.findings.push(finding);
-    }
-
-    fn object(&mut self, location: &Location<'_>, value: Value) {
-        let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (version, kind) = (text("apiVersion"), text("kind"));
-        match (version.as_str(), kind.as_str()) {
-            (_, "") | ("", _) => {
-                let line = location.document.line(&location.at);
-                self.find(
-                    location.file,
-                    line,
-                    "not a Kubernetes object: it needs apiVersion and kind".into(),
-                );
-            }
-            (_, list) if list.ends_with("List") && value.get("items").is_some_and(Value::is_array) => {
-                self.list(location, &version, list.trim_end_matches("List"), value);
-            }
-            ("v1", "Namespace") => self.namespace(location, &value),
-            ("v1", "Pod") => {
-                if let Some(pod) = self.checked(location, "Pod", &value, validate_pod) {
-                    self.manifests.pods.push(pod);
-                }
-            }
-            ("networking.k8s.io/v1", "NetworkPolicy") => {
-                if let Some(policy) = self.checked(location, "NetworkPolicy", &value, validate_policy) {
-                    self.manifests.policies.push(policy);
-                }
-            }
-            _ => self.manifests.ignored += 1,
-        }
-    }
-
-    /// The items of a list; those of a `PodList` and the like may leave out what they are.
-    fn list(&mut self, location: &Location<'_>, version: &str, kind: &str, mut value: Value) {
-        let Some(items) = value.get_mut("items").and_then(Value::as_array_mut) else { return };
-        for (index, item) in std::mem::take(items).into_iter().enumerate() {
-            let mut item = item;
-            if let (Some(fields), false) = (item.as_object_mut(), kind.is_empty()) {
-                fields.entry("apiVersion").or_insert_with(|| version.into());
-                fields.entry("kind").or_insert_with(|| kind.into());
-            }
-            let dot = if location.at.is_empty() { "" } else { "." };
-            let at = format!("{}{dot}items[{index}]", location.at);
-            self.object(&Location { at, ..*location }, item);
-        }
-    }
-
-    fn namespace(&mut self, location: &Location<'_>, value: &Value) {
-        if let Some(mut namespace) = self.checked(location, "Namespace", value, validate_namespace) {
-            let name = namespace.name.clone();
-            namespace.labels.entry(NAME_LABEL.into()).or_insert(name);
-            self.manifests.namespaces.push(namespace);
-        }
-    }
-
-    /// Reads an object strictly and checks it; what is wrong is noted.
-    fn checked<T, M>(
-        &mut self,
-        location: &Location<'_>,
-        kind: &str,
-        value: &Value,
-        check: fn(&T) -> Result<M, Refusal>,
-    ) -> Option<M>
-    where
-        T: serde::de::DeserializeOwned + Serialize,
-    {
-        let name = name_in(value, kind);
-        let problems = match validate::read_strictly::<T>(value) {
-            Ok(object) => match check(&object) {
-                Ok(model) => {
-                    match self.seen.insert((kind.to_owned(), name.clone()), location.file.to_owned()) {
-                        None => return Some(model),
-                        Some(other) => {
-                            vec![Problem {
-                                field: "metadata.name".into(),
-                                reason: format!("also defined in {}", other.display()),
-                            }]
-                        }
-                    }
-                }
-                Err(refusal) => refusal.problems,
-            },
-            Err(problems) => problems,
-        };
-        for Problem { field, reason } in problems {
-            let dot = if location.at.is_empty() || field.is_empty() { "" } else { "." };
-            let line = location.document.line(&format!("{}{dot}{field}", location.at));
-            let file = location.file.to_owned();
-            self.manifests.findings.push(Finding {
-                file,
-                line,
-                kind: kind.into(),
-                object: Some(name.clone()),
-                field,
-                reason,
-            });
-        }
-        None
-    }
-
-    /// Adds the namespaces that are only named: a cluster would have them.
-    fn finish(mut self) -> Manifests {
-        let defined: BTreeSet<_> =
-            self.manifests.namespaces.iter().map(|namespace| namespace.name.clone()).collect();
-        let pods = self.manifests.pods.iter().map(|pod| &pod.name);
-        let policies = self.manifests.policies.iter().map(|policy| &policy.name);
-        let named: BTreeSet<_> = pods.chain(policies).map(|name| name.namespace.clone()).collect();
-        for name in named.difference(&defined) {
-            let labels = Labels::from([(NAME_LABEL.into(), name.clone())]);
-            self.manifests.namespaces.push(Namespace { name: name.clone(), labels });
-        }
-        self.manifests
-    }
-}
-
-/// The name an object has, right or wrong, to report it by.
-fn name_in(value: &Value, kind: &str) -> ObjectName {
-    let text =
-        |key: &str| value.pointer(&format!("/metadata/{key}")).and_then(Value::as_str).unwrap_or_default();
-    let namespace = match text("namespace") {
-        _ if kind == "Namespace" => "",
-        "" => "default",
-        given => given,
-    };
-    ObjectName::new(namespace, text("name"))
 }

@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use crate::selector::Selector;
 
+/// The label the API server gives every namespace.
+pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
 /// Labels of a namespace or a pod.
 pub type Labels = BTreeMap<String, String>;
 
@@ -42,6 +45,54 @@ pub struct Namespace {
     pub name: String,
     /// Its labels.
     pub labels: Labels,
+}
+
+impl Namespace {
+    /// A namespace nobody defined, with what the API server gives every one.
+    pub fn unlabelled(name: &str) -> Self {
+        Self { name: name.to_owned(), labels: Labels::from([(NAME_LABEL.into(), name.to_owned())]) }
+    }
+}
+
+/// Any of the objects that policy depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// A Namespace.
+    Namespace(Namespace),
+    /// A Pod.
+    Pod(Pod),
+    /// A `NetworkPolicy`.
+    Policy(Policy),
+}
+
+/// Tells an object from all others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// `Namespace`, `Pod` or `NetworkPolicy`.
+    pub kind: &'static str,
+    /// Its name; a Namespace has an empty namespace.
+    pub name: ObjectName,
+}
+
+impl Object {
+    /// Tells it from all others.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Namespace(namespace) => {
+                ObjectKey { kind: "Namespace", name: ObjectName::new("", &namespace.name) }
+            }
+            Self::Pod(pod) => ObjectKey { kind: "Pod", name: pod.name.clone() },
+            Self::Policy(policy) => ObjectKey { kind: "NetworkPolicy", name: policy.name.clone() },
+        }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ObjectName { namespace, name } = &self.name;
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        write!(f, "{} {namespace}{slash}{name}", self.kind)
+    }
 }
 
 /// What policy needs of a Pod.

@@ -157,3 +157,44 @@ fn a_missing_directory_is_named() {
     let error = check_dir("/nowhere/at/all".as_ref()).unwrap_err();
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
 }
+
+#[test]
+fn links_are_followed_but_not_in_circles() {
+    let directory = directory(&[("..data/sub/a.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n")]);
+    let link =
+        |target: &str, name: &str| std::os::unix::fs::symlink(target, directory.path().join(name)).unwrap();
+    link("..data/sub", "sub");
+    link(".", "circle");
+    link("nowhere.yaml", "dangling.yaml");
+    let manifests = Manifests::load(directory.path()).unwrap();
+    assert_eq!((manifests.files, manifests.pods.len()), (1, 1), "{:?}", manifests.findings);
+}
+
+#[test]
+fn what_is_no_file_is_not_read() {
+    let directory = directory(&[]);
+    let path = directory.path().join("pipe.yaml");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let manifests = Manifests::load(directory.path()).unwrap();
+    assert!(manifests.findings[0].reason.contains("not a regular file"), "{:?}", manifests.findings);
+}
+
+#[test]
+fn a_pod_may_be_said_in_two_halves() {
+    let written = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: web}}\n";
+    let seen = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: other}}\nspec: {nodeName: n1, containers: []}\n\
+                status: {podIP: 10.0.0.1}\n";
+    for files in [[("1.yaml", written), ("2.yaml", seen)], [("1.yaml", seen), ("2.yaml", written)]] {
+        let manifests = Manifests::load(directory(&files).path()).unwrap();
+        assert_eq!(manifests.findings, []);
+        let [pod] = &manifests.pods[..] else { panic!("{:?}", manifests.pods) };
+        assert_eq!((pod.labels["app"].as_str(), pod.node.as_deref()), ("web", Some("n1")));
+        assert_eq!(pod.addresses, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
+    }
+    let thrice = directory(&[("1.yaml", written), ("2.yaml", seen), ("3.yaml", written)]);
+    let manifests = Manifests::load(thrice.path()).unwrap();
+    assert_eq!(manifests.findings.len(), 1, "{:?}", manifests.findings);
+    assert!(manifests.findings[0].reason.contains("also defined in"));
+    let twice = directory(&[("1.yaml", written), ("2.yaml", written)]);
+    assert_eq!(Manifests::load(twice.path()).unwrap().findings.len(), 1);
+}

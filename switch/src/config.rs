@@ -31,6 +31,8 @@ pub struct Config {
     pub cluster_cidrs: Vec<IpNet>,
     /// Whether packets of pods to outside the cluster get the node's address.
     pub masquerade: bool,
+    /// Whether connections of pods are judged by network policies.
+    pub policy: PolicyMode,
     /// Pod MTU, where it is not to follow from the uplink's.
     pub mtu: Option<u16>,
     /// The way to other nodes, if there is one.
@@ -39,6 +41,25 @@ pub struct Config {
     pub workers: WorkersConfig,
     /// The packet memory.
     pub frames: FramesConfig,
+}
+
+/// Whether connections of pods are judged by network policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyMode {
+    /// An endpoint is closed until a policy image names it.
+    Enforced,
+    /// Everything is allowed.
+    Off,
+}
+
+impl PolicyMode {
+    /// As it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// Section `[uplink]`.
@@ -195,6 +216,8 @@ impl Config {
             }
         }
         let masquerade = top.get("masquerade", section::boolean);
+        let modes = [("enforced", PolicyMode::Enforced), ("off", PolicyMode::Off)];
+        let policy = top.get("policy", |value| section::one_of(value, &modes));
         let mtu = top.get("mtu", |value| section::integer(value, rules::MIN_MTU..=rules::MAX_MTU));
         let uplink = top.section("uplink").map(UplinkConfig::read);
         let workers = WorkersConfig::read(top.section("workers"));
@@ -208,6 +231,8 @@ impl Config {
             cluster_cidrs: cluster_cidrs.unwrap_or_else(|| pod_cidrs.clone()),
             pod_cidrs,
             masquerade: masquerade.unwrap_or(true),
+            // Whoever says nothing about policy must not get none.
+            policy: policy.unwrap_or(PolicyMode::Enforced),
             mtu,
             uplink: uplink.flatten(),
             workers,

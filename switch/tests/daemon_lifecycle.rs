@@ -4,10 +4,12 @@
 
 mod daemon;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, Node, answers_within, pings, sh, try_sh};
 use heddle_api as api;
+use heddle_image::{Image, PeerClass, PolicyClass, PolicyClassNumber};
 
 fn config(node: &Node) -> String {
     node.settings() + "[uplink]\ninterface = \"eth0\"\n"
@@ -105,6 +107,41 @@ async fn assert_comes_to_rest(daemon: &Daemon) {
     }
 }
 
+#[tokio::test]
+async fn the_policy_image_outlives_the_daemon() {
+    let node = Node::new("policy");
+    let config = config(&node).replace("\"off\"", "\"enforced\"");
+    let mut daemon = Daemon::start(&node, &config).await;
+    let request = api::AddEndpointRequest {
+        pod_namespace: "default".into(),
+        pod_name: "web".into(),
+        ..node.add_pod_interface(5)
+    };
+    let mut image = Image::default();
+    image.policy_classes.set(0, Arc::new(PolicyClass::allow_all()));
+    image.endpoints.insert("default/web".into(), PolicyClassNumber(0));
+    for address in &request.addresses {
+        image.set_pod(address.parse().unwrap(), PeerClass(1));
+    }
+    let image = api::SetPolicyRequest { image: image.encode() };
+    daemon.client.set_policy(image).await.unwrap();
+    daemon.client.add_endpoint(request).await.unwrap();
+    assert_reachable(&node, 5, &daemon);
+    // A watch and a caller who waits do not hold up the end.
+    let mut watching = daemon.client.clone();
+    let mut events = watching.watch_endpoints(api::WatchEndpointsRequest {}).await.unwrap().into_inner();
+    assert_eq!(daemon.end("TERM"), Some(0));
+    while let Ok(Some(_)) = events.message().await {}
+
+    let mut daemon = Daemon::start(&node, &config).await;
+    assert_eq!(endpoints(&mut daemon).await[0].policy, "class 0", "{}", daemon.log());
+    assert!(daemon.log().contains("policy image is back"), "{}", daemon.log());
+    assert_reachable(&node, 5, &daemon);
+    assert_eq!(status(&mut daemon).await.policy.unwrap().closed_endpoints, 0);
+    assert_eq!(daemon.end("TERM"), Some(0));
+    assert_nothing_left_with(&node, &config);
+}
+
 /// The pod's namespace goes without a call.
 async fn assert_removed_when_vanished(node: &Node, daemon: &mut Daemon) {
     sh(&format!("ip -n {} link del veth5", node.name));
@@ -117,7 +154,11 @@ async fn assert_removed_when_vanished(node: &Node, daemon: &mut Daemon) {
 }
 
 fn assert_nothing_left(node: &Node) {
-    let output = node.command(&config(node), "").args(["--cleanup", "--state"]).output().unwrap();
+    assert_nothing_left_with(node, &config(node));
+}
+
+fn assert_nothing_left_with(node: &Node, config: &str) {
+    let output = node.command(config, "").args(["--cleanup", "--state"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let links = sh(&format!("ip -n {} link", node.name));
     assert!(!links.contains("heddle0") && !links.contains("xdp"), "{links}");
@@ -126,7 +167,7 @@ fn assert_nothing_left(node: &Node) {
     assert!(!node.path("bpf/heddle").exists());
     assert!(!node.path("switch.sock").exists() && !node.path("lib/switch").exists());
     // Done again, there is nothing to do.
-    let output = node.command(&config(node), "").args(["--cleanup", "--state"]).output().unwrap();
+    let output = node.command(config, "").args(["--cleanup", "--state"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 pub(crate) enum Mood {
     Good,
     RefusesAdd,
+    FindsNoPolicy,
     HangsOnAdd,
     RefusesRemove,
     RefusesBoth,
@@ -103,7 +104,7 @@ impl Switch for Service {
         let request = request.into_inner();
         let mood = {
             let mut state = self.0.lock().unwrap();
-            if !matches!(state.mood, Mood::RefusesAdd | Mood::RefusesBoth) {
+            if !matches!(state.mood, Mood::RefusesAdd | Mood::FindsNoPolicy | Mood::RefusesBoth) {
                 state.endpoints.push(request.clone());
             }
             state.mood
@@ -112,6 +113,7 @@ impl Switch for Service {
             Mood::RefusesAdd | Mood::RefusesBoth => {
                 Err(Status::failed_precondition("the worker has no frames left"))
             }
+            Mood::FindsNoPolicy => Err(Status::unavailable("no policy image names pod shop/web-0")),
             Mood::HangsOnAdd => std::future::pending().await,
             Mood::Good | Mood::RefusesRemove => Ok(Response::new(endpoint(&request))),
         }
@@ -156,6 +158,31 @@ impl Switch for Service {
         _: Request<heddle_api::GetStatusRequest>,
     ) -> Result<Response<SwitchStatus>, Status> {
         Err(Status::unimplemented("a CNI plugin has no business with the status"))
+    }
+
+    type ListFlowsStream = futures_util::stream::Empty<Result<heddle_api::ListFlowsResponse, Status>>;
+
+    async fn list_flows(
+        &self,
+        _: Request<heddle_api::ListFlowsRequest>,
+    ) -> Result<Response<Self::ListFlowsStream>, Status> {
+        Err(Status::unimplemented("a CNI plugin has no business with flows"))
+    }
+
+    async fn set_policy(
+        &self,
+        _: Request<heddle_api::SetPolicyRequest>,
+    ) -> Result<Response<heddle_api::SetPolicyResponse>, Status> {
+        Err(Status::unimplemented("a CNI plugin has no business with policy"))
+    }
+
+    type WatchEndpointsStream = futures_util::stream::Empty<Result<heddle_api::EndpointEvent, Status>>;
+
+    async fn watch_endpoints(
+        &self,
+        _: Request<heddle_api::WatchEndpointsRequest>,
+    ) -> Result<Response<Self::WatchEndpointsStream>, Status> {
+        Err(Status::unimplemented("a CNI plugin watches nothing"))
     }
 
     async fn list_drops(&self, _: Request<ListDropsRequest>) -> Result<Response<ListDropsResponse>, Status> {

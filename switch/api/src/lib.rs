@@ -4,13 +4,23 @@
 
 mod connect;
 
-#[allow(missing_docs, clippy::pedantic, rustdoc::invalid_html_tags, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::pedantic,
+    clippy::large_enum_variant,
+    rustdoc::invalid_html_tags,
+    reason = "generated code"
+)]
 mod generated {
     tonic::include_proto!("heddle.v1");
 }
 
 pub use connect::{Client, ConnectError, connect};
 pub use generated::*;
+
+/// Bytes of the largest message either side takes, so of the largest policy image. 10,000 policies and 100,000 pods make one
+/// of 11 MiB (docs/policy.md).
+pub const MAX_MESSAGE: usize = 64 << 20;
 
 /// Where the switch of a node listens unless its configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/heddle/switch.sock";

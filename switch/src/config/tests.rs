@@ -16,6 +16,7 @@ fn defaults() {
     assert_eq!(config.state_dir, Path::new("/var/lib/heddle"));
     assert_eq!(config.cluster_cidrs, config.pod_cidrs);
     assert!(config.masquerade);
+    assert_eq!(config.policy, PolicyMode::Enforced);
     assert_eq!((config.mtu, config.uplink), (None, None));
     assert_eq!(
         config.workers,
@@ -35,6 +36,7 @@ fn every_setting_is_read() {
         pod_cidrs = ["10.244.2.0/24", "fd00:10:244:2::/64"]
         cluster_cidrs = ["10.244.0.0/16", "fd00:10:244::/48"]
         masquerade = false
+        policy = "off"
         mtu = 1400
         [uplink]
         interface = "eth0"
@@ -61,6 +63,7 @@ fn every_setting_is_read() {
         pod_cidrs: vec!["10.244.2.0/24".parse().unwrap(), "fd00:10:244:2::/64".parse().unwrap()],
         cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/48".parse().unwrap()],
         masquerade: false,
+        policy: PolicyMode::Off,
         mtu: Some(1400),
         uplink: Some(uplink),
         workers: WorkersConfig { count: 2, cores: vec![3, 1], polling: Polling::Busy, connections: 1000 },
@@ -85,6 +88,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("cluster_cidrs = [\"fe80::/64\"]", "cluster_cidrs", "fe80::/10"),
     ("cluster_cidrs = \"10.244.0.0/16\"", "cluster_cidrs", "list"),
     ("masquerade = \"yes\"", "masquerade", "true or false"),
+    ("policy = true", "policy", "\"enforced\" or \"off\""),
     ("mtu = 1279", "mtu", "1280 to 3504"),
     ("mtu = 99999999999", "mtu", "1280 to 3504"),
     ("mtu = 1400.5", "mtu", "1280 to 3504"),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use heddle_api::endpoint_event::Event;
 use heddle_api::{AddEndpointRequest, Endpoint};
 use ipnet::IpNet;
 
@@ -11,8 +12,11 @@ use super::dataplane::{Attached, Dataplane};
 use super::endpoints::{self, EndpointEntry, EndpointRegistry, EndpointSpec};
 use super::facts::NodeFacts;
 use super::persist::{SavedEndpoint, Store};
+use super::policy::PolicyState;
 use super::remote::Remotes;
+use super::watchers::{EndpointEvents, Watchers};
 use super::{ControlError, convert, validate};
+use crate::config::PolicyMode;
 use crate::stats::PortStats;
 use crate::tables::{self, EndpointNumber, EndpointPolicy, HOST, NextHop, Tables};
 
@@ -34,6 +38,8 @@ pub struct Control<D> {
     pub(super) host: Option<Arc<PortStats>>,
     /// Number of the newest endpoint.
     last_number: EndpointNumber,
+    pub(super) policy: PolicyState,
+    pub(super) watchers: Watchers,
     store: Store,
     pub(super) routes_unsaved: bool,
     routes_saved: Instant,
@@ -46,6 +52,7 @@ impl<D: Dataplane> Control<D> {
         mut plane: D,
         facts: NodeFacts,
         node: tables::Node,
+        policy: PolicyMode,
         store: Store,
     ) -> Result<Self, ControlError> {
         let mut tables = Tables { node, ..Tables::default() };
@@ -63,6 +70,8 @@ impl<D: Dataplane> Control<D> {
             remotes: Remotes::default(),
             host: None,
             last_number: HOST,
+            policy: PolicyState::new(policy),
+            watchers: Watchers::default(),
             store,
             routes_unsaved: false,
             routes_saved: now,
@@ -89,6 +98,7 @@ impl<D: Dataplane> Control<D> {
 
     /// Attaches what was there when the daemon last ran, as far as its interfaces still are.
     pub fn restore(&mut self) -> Result<(), super::StartError> {
+        self.restore_policy();
         for saved in self.store.load_endpoints()? {
             let (id, interface) = (saved.spec.id.clone(), saved.spec.host_interface.clone());
             match self.reattach(saved) {
@@ -120,12 +130,12 @@ impl<D: Dataplane> Control<D> {
         self.install(spec, number, interface_index)
     }
 
-    /// See `AddEndpoint` in heddle.proto.
+    /// The first part of `AddEndpoint` in heddle.proto: the endpoint is attached, open or closed as its policy wants.
     pub fn add_endpoint(&mut self, request: AddEndpointRequest) -> Result<Endpoint, ControlError> {
         let spec = validate::endpoint(&self.facts, request)?;
         if let Some(entry) = self.endpoints.get(&spec.id) {
             return if endpoints::same(&entry.spec, &spec) {
-                Ok(convert::endpoint(entry))
+                Ok(self.describe_endpoint(entry))
             } else {
                 let problem = "is there with other content; remove it first";
                 Err(ControlError::AlreadyExists(format!("endpoint {} {problem}", spec.id)))
@@ -148,7 +158,7 @@ impl<D: Dataplane> Control<D> {
         }
         let entry = self.endpoints.get(&id);
         entry
-            .map(convert::endpoint)
+            .map(|entry| self.describe_endpoint(entry))
             .ok_or_else(|| ControlError::NotFound(format!("endpoint {id} is gone again")))
     }
 
@@ -173,7 +183,7 @@ impl<D: Dataplane> Control<D> {
         let attached = self.plane.attach(&spec.host_interface, number)?;
         let entry = EndpointEntry { spec, number, interface_index, attached };
         let mut tables = self.tables.clone();
-        tables.endpoints.set(number, entry.for_tables(EndpointPolicy::Open));
+        tables.endpoints.set(number, entry.for_tables(self.policy_of_new(&entry.spec)));
         for address in &entry.spec.addresses {
             tables.fib.insert(IpNet::from(*address), NextHop::Endpoint(number));
         }
@@ -183,6 +193,7 @@ impl<D: Dataplane> Control<D> {
             }
             return Err(error);
         }
+        self.watchers.tell(&Event::Added(self.describe_endpoint(&entry)));
         self.endpoints.insert(entry);
         Ok(())
     }
@@ -205,6 +216,7 @@ impl<D: Dataplane> Control<D> {
             self.restore_route(&mut tables, IpNet::from(*address));
         }
         self.publish(tables)?;
+        self.watchers.tell(&Event::Removed(entry.spec.id.clone()));
         self.plane.detach(entry.attached.port)
     }
 
@@ -230,6 +242,31 @@ impl<D: Dataplane> Control<D> {
                 }
             }
         }
+    }
+
+    /// See `WatchEndpoints` in heddle.proto.
+    pub fn watch_endpoints(&mut self) -> Result<EndpointEvents, ControlError> {
+        let there: Vec<_> = self.endpoints.iter().map(|entry| self.describe_endpoint(entry)).collect();
+        self.watchers.add(there.into_iter())
+    }
+
+    pub(super) fn describe_endpoint(&self, entry: &EndpointEntry) -> Endpoint {
+        convert::endpoint(entry, self.policy_at(entry.number))
+    }
+
+    /// The pod of an endpoint, for messages.
+    pub(super) fn pod_of(&self, id: &str) -> String {
+        let spec = self.endpoints.get(id).map(|entry| &entry.spec);
+        spec.map_or_else(String::new, |spec| format!("{}/{}", spec.pod_namespace, spec.pod_name))
+    }
+
+    /// True when there is an endpoint of this id.
+    pub(super) fn has_endpoint(&self, id: &str) -> bool {
+        self.endpoints.get(id).is_some()
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The endpoint with this address, for messages.
@@ -274,9 +311,14 @@ impl<D: Dataplane> Control<D> {
         }
     }
 
-    /// Ends: routes are written, and the dataplane is handed back to be stopped.
+    /// Ends: what changed is written, and the dataplane is handed back to be stopped.
     pub fn finish(mut self) -> D {
         self.save_routes(true);
+        if let Some(image) = self.image_to_save(true)
+            && let Err(error) = self.store.save_image(&image)
+        {
+            tracing::warn!(%error, "the policy image on disk is out of date");
+        }
         self.plane
     }
 }

@@ -6,8 +6,8 @@ use super::endpoints::EndpointEntry;
 use super::facts::NodeFacts;
 use super::remote::VtepSpec;
 use crate::stats;
-use crate::tables::Node;
 use crate::tables::conntrack::{Direction, Flow, Side};
+use crate::tables::{EndpointPolicy, Node};
 use crate::worker::Report;
 
 /// The only way a pod is attached so far: an AF_XDP socket on its own veth.
@@ -17,7 +17,15 @@ pub(super) fn traffic(traffic: &stats::Traffic) -> api::Traffic {
     api::Traffic { packets: traffic.packets.get(), bytes: traffic.bytes.get() }
 }
 
-pub(super) fn endpoint(entry: &EndpointEntry) -> api::Endpoint {
+pub(super) fn policy(policy: EndpointPolicy) -> String {
+    match policy {
+        EndpointPolicy::Open => "open".to_owned(),
+        EndpointPolicy::Closed => "closed".to_owned(),
+        EndpointPolicy::Class(class) => format!("class {}", class.0),
+    }
+}
+
+pub(super) fn endpoint(entry: &EndpointEntry, judged_by: EndpointPolicy) -> api::Endpoint {
     let spec = &entry.spec;
     api::Endpoint {
         id: spec.id.clone(),
@@ -30,6 +38,7 @@ pub(super) fn endpoint(entry: &EndpointEntry) -> api::Endpoint {
         mtu: spec.mtu.into(),
         worker: entry.attached.port.worker.into(),
         attach_mode: ATTACH_MODE.to_owned(),
+        policy: policy(judged_by),
         rx: Some(traffic(&entry.attached.stats.rx)),
         tx: Some(traffic(&entry.attached.stats.tx)),
     }

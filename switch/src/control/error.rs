@@ -20,6 +20,9 @@ pub enum ControlError {
     /// It may work later.
     #[error("{0}")]
     Unavailable(String),
+    /// Who watches is too far behind.
+    #[error("{0}")]
+    Lagging(String),
 }
 
 impl From<ControlError> for tonic::Status {
@@ -31,6 +34,7 @@ impl From<ControlError> for tonic::Status {
             ControlError::AlreadyExists(_) => Self::already_exists(message),
             ControlError::Precondition(_) => Self::failed_precondition(message),
             ControlError::Unavailable(_) => Self::unavailable(message),
+            ControlError::Lagging(_) => Self::aborted(message),
         }
     }
 }

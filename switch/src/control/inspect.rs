@@ -22,7 +22,7 @@ impl<D: Dataplane> Control<D> {
     /// See `ListEndpoints` in heddle.proto. The host comes first, under the id "host".
     pub fn list_endpoints(&self) -> Vec<api::Endpoint> {
         let host = self.host.as_ref().and_then(|stats| self.host_endpoint(stats));
-        host.into_iter().chain(self.endpoints.iter().map(convert::endpoint)).collect()
+        host.into_iter().chain(self.endpoints.iter().map(|entry| self.describe_endpoint(entry))).collect()
     }
 
     fn host_endpoint(&self, stats: &Arc<PortStats>) -> Option<api::Endpoint> {
@@ -36,6 +36,7 @@ impl<D: Dataplane> Control<D> {
             mtu: host.mtu.into(),
             worker: host.port.worker.into(),
             attach_mode: convert::ATTACH_MODE.to_owned(),
+            policy: convert::policy(host.policy),
             rx: Some(convert::traffic(&stats.rx)),
             tx: Some(convert::traffic(&stats.tx)),
             ..api::Endpoint::default()
@@ -82,6 +83,7 @@ impl<D: Dataplane> Control<D> {
             routes: self.remotes.route_count() as u32,
             workers: self.plane.workers(),
             frames: Some(self.plane.census()?),
+            policy: Some(self.policy_status()),
         })
     }
 

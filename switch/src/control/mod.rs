@@ -5,6 +5,7 @@
 //! of this is tested without a NIC.
 
 mod apply;
+mod awaited;
 mod convert;
 mod dataplane;
 mod endpoints;
@@ -16,14 +17,17 @@ mod masquerade;
 mod neighbors;
 mod persist;
 mod plane;
+mod policy;
 mod preflight;
 mod remote;
 mod routes;
+mod saved_image;
 mod server;
 mod service;
 mod start;
 mod uplink;
 mod validate;
+mod watchers;
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +37,7 @@ pub use dataplane::{Attached, Dataplane};
 pub use error::{ControlError, StartError};
 pub use facts::{NodeFacts, UplinkFacts};
 pub use persist::{PersistError, Store};
+pub use saved_image::SavedImage;
 pub use server::{ServerError, bind};
 pub use service::SwitchService;
 pub use start::{clean_up, run};

@@ -1,4 +1,4 @@
-//! What survives the daemon: the endpoints and the routes, one file each.
+//! What survives the daemon: the endpoints and the routes, one file each. The policy image is a third (`saved_image`).
 //!
 //! A file is written beside its place, synced, and renamed into it, so that whoever reads it finds all of the old or
 //! all of the new. Each carries the version of its format.
@@ -39,6 +39,14 @@ pub enum PersistError {
         path.display()
     )]
     Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The policy image is not what was written. Nothing is lost with it: an agent sends another.
+    #[error("{} is damaged ({error})", path.display())]
+    Image {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -146,29 +154,42 @@ impl Store {
     }
 
     fn save<T: Serialize>(&self, name: &str, content: T) -> Result<(), PersistError> {
-        let path = self.directory.join(name);
         let text = serde_json::to_vec_pretty(&Versioned { version: VERSION, content })
-            .map_err(|error| io_error("write", &path, error.into()))?;
-        self.replace(&path, &text).map_err(|error| io_error("write", &path, error))
+            .map_err(|error| io_error("write", &self.path(name), error.into()))?;
+        self.replace(name, &[&text])
     }
 
-    fn replace(&self, path: &Path, text: &[u8]) -> io::Result<()> {
-        let beside = path.with_extension("json.new");
-        let mut file = File::create(&beside)?;
-        file.write_all(text)?;
-        // The name must not point to content that a power cut can still take away, nor the directory lose the name.
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        File::open(&self.directory)?.sync_all()
+    /// Puts a file with this content in place of the one before, whole or not at all.
+    pub(super) fn replace(&self, name: &str, content: &[&[u8]]) -> Result<(), PersistError> {
+        let (path, beside) = (self.path(name), self.path(&format!("{name}.new")));
+        let replace = || {
+            let mut file = File::create(&beside)?;
+            content.iter().try_for_each(|part| file.write_all(part))?;
+            // The name must not point to content that a power cut can still take away, nor the directory lose the name.
+            file.sync_all()?;
+            fs::rename(&beside, &path)?;
+            File::open(&self.directory)?.sync_all()
+        };
+        replace().map_err(|error| io_error("write", &path, error))
+    }
+
+    /// A file's content; `None` if there is no such file.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PersistError> {
+        let path = self.path(name);
+        match fs::read(&path) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path, error)),
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
     fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PersistError> {
-        let path = self.directory.join(name);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error("read", &path, error)),
-        };
+        let Some(text) = self.read(name)? else { return Ok(None) };
+        let path = self.path(name);
         let corrupt =
             |error: serde_json::Error| PersistError::Corrupt { path: path.clone(), error: error.to_string() };
         // The version first: what follows it in a newer file is anybody's guess.

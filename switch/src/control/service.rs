@@ -1,14 +1,20 @@
 //! The gRPC service: a translation, and the hand-over to threads that may wait.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use heddle_api as api;
 use heddle_api::switch_server::Switch;
+use heddle_image::Image;
 use tonic::{Request, Response, Status};
 
+use super::ControlError;
 use super::apply::Control;
+use super::awaited::{Awaited, POLICY_WAIT};
 use super::dataplane::Dataplane;
+use super::watchers::EndpointEvents;
 
 /// Flows in one message of a list: some 150 kB, of the 4 MB that gRPC clients take by default.
 const FLOWS_A_MESSAGE: usize = 1000;
@@ -18,12 +24,27 @@ pub struct SwitchService<D> {
     control: Arc<Mutex<Control<D>>>,
     /// Called after every change of routes.
     routes_changed: Arc<dyn Fn() + Send + Sync>,
+    /// How long an ADD waits for its policy.
+    policy_wait: Duration,
+    /// Held while an image is decoded and put in force: they take effect in the order they came.
+    policy_turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<D: Dataplane + 'static> SwitchService<D> {
     /// Serves `control`; `routes_changed` is called after VTEPs or routes changed.
     pub fn new(control: Arc<Mutex<Control<D>>>, routes_changed: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { control, routes_changed: Arc::new(routes_changed) }
+        Self {
+            control,
+            routes_changed: Arc::new(routes_changed),
+            policy_wait: POLICY_WAIT,
+            policy_turn: Arc::default(),
+        }
+    }
+
+    /// As it is, with another bound on the time an ADD waits for its policy.
+    #[must_use]
+    pub fn with_policy_wait(self, policy_wait: Duration) -> Self {
+        Self { policy_wait, ..self }
     }
 
     /// Runs `work` where it may wait for the kernel, for workers and for other calls. It runs to its end even when the
@@ -54,7 +75,7 @@ impl<D: Dataplane + 'static> SwitchService<D> {
 }
 
 /// A call panicked, this one or one before it, so the state cannot be trusted.
-fn broken() -> Status {
+pub(super) fn broken() -> Status {
     Status::internal("a call failed in a way that should not happen; restart heddle-switch")
 }
 
@@ -69,7 +90,17 @@ impl<D: Dataplane + 'static> Switch for SwitchService<D> {
         request: Request<api::AddEndpointRequest>,
     ) -> Result<Response<api::Endpoint>, Status> {
         let request = request.into_inner();
-        self.call(|control| control.add_endpoint(request)).await.map(Response::new)
+        let shared = Arc::clone(&self.control);
+        let added = self.call(move |control| {
+            let id = request.id.clone();
+            let ours = !control.has_endpoint(&id);
+            let endpoint = control.add_endpoint(request)?;
+            Ok::<_, ControlError>((endpoint, Awaited::new(&shared, control, &id, ours)))
+        });
+        match added.await? {
+            (endpoint, None) => Ok(Response::new(endpoint)),
+            (_, Some(awaited)) => awaited.in_force(self.policy_wait).await.map(Response::new),
+        }
     }
 
     async fn remove_endpoint(
@@ -79,6 +110,38 @@ impl<D: Dataplane + 'static> Switch for SwitchService<D> {
         let id = request.into_inner().id;
         let removed = self.call(move |control| control.remove_endpoint(&id)).await?;
         Ok(Response::new(api::RemoveEndpointResponse { removed }))
+    }
+
+    type WatchEndpointsStream =
+        Pin<Box<dyn futures_util::Stream<Item = Result<api::EndpointEvent, Status>> + Send>>;
+
+    async fn watch_endpoints(
+        &self,
+        _: Request<api::WatchEndpointsRequest>,
+    ) -> Result<Response<Self::WatchEndpointsStream>, Status> {
+        let events = self.call(Control::watch_endpoints).await?;
+        let stream = futures_util::stream::unfold(events, |mut events: EndpointEvents| async {
+            Some((events.recv().await?.map_err(Status::from), events))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn set_policy(
+        &self,
+        request: Request<api::SetPolicyRequest>,
+    ) -> Result<Response<api::SetPolicyResponse>, Status> {
+        let bytes = request.into_inner().image;
+        let turn = Arc::clone(&self.policy_turn).lock_owned().await;
+        // Without the control lock: this takes milliseconds for a large cluster.
+        let decode = move || Image::decode(&bytes).map(|image| (image, bytes));
+        let decoded = tokio::task::spawn_blocking(decode).await.map_err(|_| broken())?;
+        let (image, bytes) = decoded.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let set = move |control: &mut Control<D>| {
+            // The turn ends with the work, not with the caller's patience: a later image must not be overtaken.
+            let _turn = turn;
+            control.set_policy(image, bytes)
+        };
+        self.call(set).await.map(Response::new)
     }
 
     async fn list_endpoints(

@@ -65,7 +65,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let (control, uplink) = set_up(config, claims.store.clone(), &runtime)?;
     let control = Arc::new(Mutex::new(control));
     tracing::info!(node = config.node, socket = %config.socket.display(), "ready");
-    let served = runtime.block_on(serve(&claims.listener, &control, uplink.as_ref()));
+    let served = runtime.block_on(serve(&claims, &control, uplink.as_ref()));
     // Ends the tasks, which hold on to `control`.
     drop(inside);
     runtime.shutdown_timeout(LAST_CALLS);
@@ -102,7 +102,7 @@ fn set_up(
     let attached = plane.attach(host::SWITCH_SIDE, HOST)?;
     let facts = NodeFacts { uplink: uplink.clone(), ..facts };
     let mtu = facts.pod_mtu;
-    let mut control = Control::new(plane, facts, node, store)?;
+    let mut control = Control::new(plane, facts, node, config.policy, store)?;
     control.add_host(host_link.mac.unwrap_or_default(), mtu, &attached)?;
     control.restore()?;
     control.plane.detach_unclaimed();
@@ -154,20 +154,23 @@ fn uplink_tables(uplink: &UplinkFacts, ports: Vec<crate::ports::PortId>) -> tabl
 
 /// Answers calls until a signal says to stop.
 async fn serve(
-    listener: &UnixListener,
+    claims: &Claims,
     control: &Arc<Mutex<Control<Plane>>>,
     uplink: Option<&UplinkFacts>,
 ) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
-    let listener =
-        listener.try_clone().and_then(tokio::net::UnixListener::from_std).map_err(StartError::Runtime)?;
+    let listener = claims
+        .listener
+        .try_clone()
+        .and_then(tokio::net::UnixListener::from_std)
+        .map_err(StartError::Runtime)?;
     let (wanted, receiver) = watch::channel(vtep_addresses(control));
     if let Some(uplink) = uplink {
         let events = NeighborEvents::open()?;
         tokio::spawn(Resolver::new(uplink.index, Arc::clone(control))?.run(events, receiver));
     }
-    tokio::spawn(keep_house(Arc::clone(control), uplink.map(UplinkWatch::new)));
+    tokio::spawn(keep_house(Arc::clone(control), uplink.map(UplinkWatch::new), claims.store.clone()));
     let watched = Arc::clone(control);
     let service = SwitchService::new(Arc::clone(control), move || {
         wanted.send_replace(vtep_addresses(&watched));
@@ -179,7 +182,7 @@ async fn serve(
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut server = tokio::spawn(
         tonic::transport::Server::builder()
-            .add_service(SwitchServer::new(service))
+            .add_service(SwitchServer::new(service).max_decoding_message_size(heddle_api::MAX_MESSAGE))
             .serve_with_incoming_shutdown(incoming, async { drop(stopped.await) }),
     );
     tokio::select! {
@@ -189,6 +192,10 @@ async fn serve(
     }
     tracing::info!("stopping");
     drop(stop);
+    // Their calls would last as long as the daemon.
+    if let Ok(mut control) = control.lock() {
+        control.hang_up();
+    }
     if tokio::time::timeout(LAST_CALLS, server).await.is_err() {
         tracing::warn!("calls are still under way; stopping without them");
     }
@@ -200,7 +207,7 @@ fn vtep_addresses(control: &Mutex<Control<Plane>>) -> Vec<std::net::IpAddr> {
 }
 
 /// Looks after what changes without a call.
-async fn keep_house(control: Arc<Mutex<Control<Plane>>>, mut uplink: Option<UplinkWatch>) {
+async fn keep_house(control: Arc<Mutex<Control<Plane>>>, mut uplink: Option<UplinkWatch>, store: Store) {
     let netlink = match Netlink::open() {
         Ok(netlink) => netlink,
         Err(error) => return tracing::error!(%error, "interfaces are not watched"),
@@ -216,8 +223,9 @@ async fn keep_house(control: Arc<Mutex<Control<Plane>>>, mut uplink: Option<Upli
             },
             None => None,
         };
-        let control = Arc::clone(&control);
+        let (control, store) = (Arc::clone(&control), store.clone());
         let work = move || {
+            save_image(&control, &store);
             let Ok(mut control) = control.lock() else { return };
             control.forget_vanished();
             control.save_routes(false);
@@ -226,6 +234,16 @@ async fn keep_house(control: Arc<Mutex<Control<Plane>>>, mut uplink: Option<Upli
             }
         };
         let _ = tokio::task::spawn_blocking(work).await;
+    }
+}
+
+/// Writes the policy image if there is a new one, holding the lock only to find out.
+fn save_image<D: Dataplane>(control: &Mutex<Control<D>>, store: &Store) {
+    let image = control.lock().ok().and_then(|mut control| control.image_to_save(false));
+    if let Some(image) = image
+        && let Err(error) = store.save_image(&image)
+    {
+        tracing::warn!(%error, "the policy image on disk is out of date; the next one is written again");
     }
 }
 

@@ -4,4 +4,5 @@
 mod endpoints;
 mod fake;
 mod grpc;
+mod policy;
 mod routes;

@@ -70,7 +70,7 @@ impl Node {
         format!(
             "node = \"{}\"\nsocket = \"{directory}/switch.sock\"\nbpffs = \"{directory}/bpf/heddle\"\n\
              state_dir = \"{directory}/lib\"\npod_cidrs = [\"10.244.9.0/24\", \"fd00:10:244:9::/64\"]\n\
-             cluster_cidrs = [\"10.244.0.0/16\", \"fd00:10:244::/48\"]\n",
+             cluster_cidrs = [\"10.244.0.0/16\", \"fd00:10:244::/48\"]\npolicy = \"off\"\n",
             self.name
         )
     }

@@ -110,7 +110,7 @@ pub(crate) struct LabUp {
     /// Worker threads of each switch
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) workers: u16,
-    /// Directory of Kubernetes manifests to apply
+    /// Directory of Kubernetes manifests that each node's heddle-agent watches; without it the lab makes an empty one
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,
 }
@@ -144,6 +144,7 @@ mod tests {
             "heddle drops --node n2 --all",
             "heddle flows --pod default/n1p1 -o json",
             "heddle lab up --nodes 2 --pods 2 --mode direct --ipv6",
+            "heddle lab up --manifests policies",
             "heddle lab exec n1p1 -- ping -c3 10.244.2.2",
             "heddle lab status -o json",
             "heddle lab down",

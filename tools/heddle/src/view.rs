@@ -41,6 +41,23 @@ pub(crate) struct Status {
     pub(crate) routes: u32,
     pub(crate) workers: Vec<Worker>,
     pub(crate) frames: Frames,
+    pub(crate) policy: Policy,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Policy {
+    pub(crate) mode: String,
+    pub(crate) generation: u32,
+    /// Absent before the first image.
+    pub(crate) age_seconds: Option<u64>,
+    pub(crate) closed_endpoints: u32,
+}
+
+impl From<api::PolicyStatus> for Policy {
+    fn from(status: api::PolicyStatus) -> Self {
+        let api::PolicyStatus { mode, generation, age_seconds, closed_endpoints } = status;
+        Self { mode, generation, age_seconds, closed_endpoints }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -134,6 +151,7 @@ impl From<api::Status> for Status {
                 handoff: frames.handoff,
                 quarantined: frames.quarantined,
             },
+            policy: status.policy.unwrap_or_default().into(),
         }
     }
 }
@@ -165,6 +183,7 @@ pub(crate) struct Endpoint {
     pub(crate) mtu: u32,
     pub(crate) worker: u32,
     pub(crate) attach_mode: String,
+    pub(crate) policy: String,
     pub(crate) rx: Traffic,
     pub(crate) tx: Traffic,
 }
@@ -182,6 +201,7 @@ impl From<api::Endpoint> for Endpoint {
             mtu: endpoint.mtu,
             worker: endpoint.worker,
             attach_mode: endpoint.attach_mode,
+            policy: endpoint.policy,
             rx: endpoint.rx.into(),
             tx: endpoint.tx.into(),
         }

@@ -16,8 +16,6 @@ use crate::state::STATE_DIR;
 
 /// The pod's interface, as runtimes call it.
 const IFNAME: &str = "eth0";
-/// The lab's pods are in this namespace, under their names in the lab.
-const POD_NAMESPACE: &str = "default";
 /// The spec version spoken here.
 const CNI_VERSION: &str = "1.1.0";
 
@@ -51,17 +49,19 @@ impl Plugin {
         Self { binary: binary.to_owned(), node, socket: files.socket, state_dir: files.state }
     }
 
-    pub(crate) fn add(&self, pod: Name) -> Result<Attached> {
-        let answer = self.call(Verb::Add, pod).with_context(|| format!("CNI ADD of {pod}"))?;
+    /// Adds the pod, which has its Kubernetes object in `namespace`.
+    pub(crate) fn add(&self, pod: Name, namespace: &str) -> Result<Attached> {
+        let answer = self.call(Verb::Add, pod, namespace).with_context(|| format!("CNI ADD of {pod}"))?;
         parse_result(&answer).with_context(|| format!("CNI ADD of {pod} answered: {}", answer.trim()))
     }
 
     pub(crate) fn del(&self, pod: Name) -> Result<()> {
-        self.call(Verb::Del, pod).map(drop).with_context(|| format!("CNI DEL of {pod}"))
+        // The switch knows the pod by its container.
+        self.call(Verb::Del, pod, "").map(drop).with_context(|| format!("CNI DEL of {pod}"))
     }
 
-    fn call(&self, verb: Verb, pod: Name) -> Result<String> {
-        let mut command = self.command(verb, pod);
+    fn call(&self, verb: Verb, pod: Name, namespace: &str) -> Result<String> {
+        let mut command = self.command(verb, pod, namespace);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Netns::open(Namespace::of(self.node).path())?.spawn(&mut command)?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -77,7 +77,7 @@ impl Plugin {
         Ok(stdout.into_owned())
     }
 
-    fn command(&self, verb: Verb, pod: Name) -> Command {
+    fn command(&self, verb: Verb, pod: Name, namespace: &str) -> Command {
         use std::os::unix::process::CommandExt;
         let mut command = Command::new(&self.binary);
         let verb = match verb {
@@ -89,7 +89,7 @@ impl Plugin {
             .env("CNI_CONTAINERID", container_id(pod))
             .env("CNI_NETNS", Namespace::of(pod).path())
             .env("CNI_IFNAME", IFNAME)
-            .env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={POD_NAMESPACE};K8S_POD_NAME={pod}"))
+            .env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={pod}"))
             .env("CNI_PATH", self.binary.parent().unwrap_or(Path::new("/")))
             // Out of reach of the terminal's Ctrl-C: the lab decides what becomes of a call under way.
             .process_group(0);

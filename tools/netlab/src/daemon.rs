@@ -31,6 +31,7 @@ pub(crate) struct Files {
     pub(crate) config: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) log: PathBuf,
+    pub(crate) agent_log: PathBuf,
     pub(crate) bpffs: PathBuf,
     pub(crate) state: PathBuf,
 }
@@ -42,6 +43,7 @@ impl Files {
             config: dir.join("switch.toml"),
             socket: dir.join("switch.sock"),
             log: dir.join("switch.log"),
+            agent_log: dir.join("agent.log"),
             bpffs: dir.join("bpf"),
             state: dir.join("lib"),
         }
@@ -65,10 +67,15 @@ pub(crate) fn start(binary: &Path, spec: &LabSpec, number: u8, files: &Files) ->
     let node = Name::Node(number);
     let configuration = toml::to_string(&Configuration::new(spec, number, files))?;
     std::fs::write(&files.config, configuration)?;
-    let log = File::create(&files.log)?;
     // Not a process group's leader, being a fresh child, setsid(1) makes the session and becomes the switch: same pid.
     let mut command = Command::new("setsid");
     command.arg(binary).arg("--config").arg(&files.config);
+    spawn(command, node, &files.log)
+}
+
+/// Starts a program on a node; what it says goes into a file.
+pub(crate) fn spawn(mut command: Command, node: Name, log: &Path) -> Result<Process> {
+    let log = File::create(log)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let child = Netns::open(Namespace::of(node).path())?.spawn(&mut command)?;
     Process::of_pid(child.id())
@@ -106,6 +113,7 @@ struct Configuration<'a> {
     state_dir: &'a Path,
     pod_cidrs: [IpNet; 2],
     cluster_cidrs: [IpNet; 2],
+    policy: &'static str,
     uplink: Uplink,
     workers: Workers,
 }
@@ -132,6 +140,7 @@ impl<'a> Configuration<'a> {
             state_dir: &files.state,
             pod_cidrs: pod_cidrs(number),
             cluster_cidrs: cluster_cidrs(),
+            policy: "enforced",
             uplink: Uplink { interface: UPLINK, vni: VNI, port: VXLAN_PORT, underlay: spec.underlay },
             workers: Workers { count: spec.workers },
         }

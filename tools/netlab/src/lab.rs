@@ -11,13 +11,14 @@ use crate::cni::Plugin;
 use crate::control::Control;
 use crate::daemon::{self, Files};
 use crate::lock::{Lock, WhenTaken};
+use crate::manifests::Described;
 use crate::names::Name;
 use crate::namespace::Namespace;
 use crate::observer::{Observer, Step};
 use crate::peer::LinuxVxlanPeer;
 use crate::spec::{LabSpec, node_addresses, pod_cidrs};
 use crate::state::{LOCK_FILE, NodeState, PodState, STATE_DIR, State};
-use crate::{binaries, parallel, ready, teardown, wire};
+use crate::{agent, binaries, parallel, ready, teardown, wire};
 
 /// A lab that is up. The one who raised it takes it down by dropping it, unless [`Lab::keep`] leaves it up.
 #[derive(Debug)]
@@ -55,13 +56,17 @@ impl Lab {
         );
         let switch = binaries::find("heddle-switch")?;
         binaries::find("heddle-cni")?;
+        let agent = binaries::find("heddle-agent")?;
         let lock = Lock::take(Path::new(LOCK_FILE), WhenTaken::Fail)?;
         if let Some(trace) = teardown::find_trace()? {
             bail!("a lab is up, or was not taken down ({trace} is there): run 'heddle lab down'");
         }
-        let state = Mutex::new(State::new(spec.clone()));
+        let mut spec = spec.clone();
+        // The agents, and whoever looks later, may be anywhere.
+        spec.manifests = spec.manifests.map(std::fs::canonicalize).transpose()?;
+        let state = Mutex::new(State::new(spec));
         let lab = Self { state, ownership: Some(lock) };
-        lab.build(&switch, observer)?;
+        lab.build(&switch, &agent, observer)?;
         lab.update(|state| state.complete = true)?;
         Ok(lab)
     }
@@ -111,7 +116,8 @@ impl Lab {
     pub fn add_pods(&self, names: &[Name]) -> Result<Vec<Pod>> {
         let mut added = Vec::new();
         let mut failure = None;
-        for result in parallel::map(names, |name| self.attach(*name)) {
+        let described = self.lock_state().directories().described()?;
+        for result in parallel::map(names, |name| self.attach(*name, &described)) {
             match result {
                 Ok(pod) => added.push(pod),
                 Err(error) => failure = Some(failure.unwrap_or(error)),
@@ -153,15 +159,16 @@ impl Lab {
         Ok(peer)
     }
 
-    fn build(&self, switch: &Path, observer: &mut dyn Observer) -> Result<()> {
+    fn build(&self, switch: &Path, agent: &Path, observer: &mut dyn Observer) -> Result<()> {
         let spec = self.lock_state().spec.clone();
         std::fs::create_dir(STATE_DIR).with_context(|| format!("cannot make {STATE_DIR}"))?;
         self.update(|_| {})?;
+        self.lock_state().directories().prepare(Path::new(STATE_DIR))?;
         begin(observer, Step::Wire)?;
         wire::create()?;
         for number in 1..=spec.nodes {
             begin(observer, Step::Node(Name::Node(number)))?;
-            self.raise_node(switch, &spec, number, observer)
+            self.raise_node(switch, agent, &spec, number, observer)
                 .with_context(|| format!("node {} did not come up", Name::Node(number)))?;
         }
         begin(observer, Step::Routes)?;
@@ -182,7 +189,14 @@ impl Lab {
         ready::await_next_hops(&self.state().nodes, observer)
     }
 
-    fn raise_node(&self, switch: &Path, spec: &LabSpec, number: u8, observer: &dyn Observer) -> Result<()> {
+    fn raise_node(
+        &self,
+        switch: &Path,
+        agent: &Path,
+        spec: &LabSpec,
+        number: u8,
+        observer: &dyn Observer,
+    ) -> Result<()> {
         let name = Name::Node(number);
         let files = Files::of(Path::new(STATE_DIR), name);
         wire::create_namespace(name)?;
@@ -198,9 +212,18 @@ impl Lab {
                 pod_cidrs: pod_cidrs(number).to_vec(),
                 socket: files.socket.clone(),
                 switch: process,
+                agent: None,
             });
         })?;
-        daemon::wait_ready(process, &files, observer).map(drop)
+        let manifests = self.lock_state().directories();
+        let agent = agent::start(agent, name, &files, &manifests)?;
+        self.update(|state| {
+            for node in state.nodes.iter_mut().filter(|node| node.name == name) {
+                node.agent = Some(agent);
+            }
+        })?;
+        let mut control = daemon::wait_ready(process, &files, observer)?;
+        agent::wait_ready(agent, &files, &mut control, observer)
     }
 
     /// Tells every switch where the others are.
@@ -229,13 +252,20 @@ impl Lab {
         nodes.into_iter().map(describe).collect()
     }
 
-    fn attach(&self, name: Name) -> Result<PodState> {
+    fn attach(&self, name: Name, described: &Described) -> Result<PodState> {
         let plugin = self.plugin(name)?;
+        let (directories, namespace) = (self.lock_state().directories(), described.namespace(name));
         wire::create_namespace(name)?;
-        match plugin.add(name) {
+        let added = directories.announce(name, described).and_then(|()| {
+            let pod = plugin.add(name, namespace)?;
+            directories.place(name, namespace, &pod.addresses)?;
+            Ok(pod)
+        });
+        match added {
             Ok(pod) => Ok(PodState {
                 name,
                 namespace: name.namespace(),
+                pod_namespace: namespace.to_owned(),
                 addresses: pod.addresses,
                 mac: pod.mac,
                 host_interface: pod.host_interface,
@@ -244,6 +274,7 @@ impl Lab {
             Err(error) => {
                 // A runtime does the same: DEL after a failed ADD. The first error is the one to tell.
                 let _ = plugin.del(name);
+                let _ = directories.remove(name);
                 let _ = delete_named(&name.namespace());
                 Err(error)
             }
@@ -252,6 +283,7 @@ impl Lab {
 
     fn detach(&self, name: Name) -> Result<()> {
         self.plugin(name)?.del(name)?;
+        self.lock_state().directories().remove(name)?;
         ensure!(delete_named(&name.namespace())?, "the lab has no pod {name}");
         Ok(())
     }

@@ -2,17 +2,19 @@
 //! the tests and the benchmarks.
 //!
 //! A lab is made of named namespaces (`ip netns` shows them): `hd-wire`, the segment between the nodes; `hd-n1`, `hd-n2` …,
-//! the nodes, each with its own `heddle-switch`; `hd-n1p1` …, the pods, each attached by `heddle-cni` as a container runtime
+//! the nodes, each with its own `heddle-switch` and `heddle-agent`; `hd-n1p1` …, the pods, each attached by `heddle-cni` as a container runtime
 //! would. Files are in [`STATE_DIR`]. Whoever raises a lab takes it down by dropping it; [`Lab::keep`] leaves it for
 //! later, and [`take_down_any`] removes whatever is left of one. Everything needs root.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod binaries;
 mod cni;
 mod control;
 mod daemon;
 mod lab;
 mod lock;
+mod manifests;
 mod names;
 mod namespace;
 mod observer;

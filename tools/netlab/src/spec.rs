@@ -1,6 +1,7 @@
 //! What a lab is to look like, and whether that is possible.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -34,12 +35,14 @@ pub struct LabSpec {
     pub underlay: Underlay,
     /// Worker threads of each switch.
     pub workers: u16,
+    /// Directory of manifests that the agents watch; without one the lab makes its own.
+    pub manifests: Option<PathBuf>,
 }
 
 impl LabSpec {
     /// A lab of this many nodes and pods, everything else as it is by default.
     pub fn new(nodes: u8, pods_per_node: u16) -> Self {
-        Self { nodes, pods_per_node, underlay: Underlay::Ipv4, workers: 1 }
+        Self { nodes, pods_per_node, underlay: Underlay::Ipv4, workers: 1, manifests: None }
     }
 
     /// Says what is wrong with it.
@@ -54,6 +57,9 @@ impl LabSpec {
             "a lab's node has at most {MAX_PODS_PER_NODE} pods, not {}",
             self.pods_per_node
         );
+        if let Some(dir) = &self.manifests {
+            ensure!(dir.is_dir(), "{} is not a directory of manifests", dir.display());
+        }
         ensure!((1..=64).contains(&self.workers), "a switch has 1 to 64 workers, not {}", self.workers);
         Ok(())
     }

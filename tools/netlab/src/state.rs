@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::manifests::Directories;
 use crate::names::Name;
 use crate::process::Process;
 use crate::spec::LabSpec;
@@ -29,6 +30,8 @@ pub struct State {
     pub nodes: Vec<NodeState>,
     /// Pods.
     pub pods: Vec<PodState>,
+    /// The directory to put policies in: the agents watch it.
+    pub manifests: PathBuf,
 }
 
 /// A node of a lab.
@@ -46,6 +49,8 @@ pub struct NodeState {
     pub socket: PathBuf,
     /// Its switch.
     pub switch: Process,
+    /// Its agent; none in the moment between the two.
+    pub agent: Option<Process>,
 }
 
 /// A pod of a lab.
@@ -55,6 +60,8 @@ pub struct PodState {
     pub name: Name,
     /// Its network namespace, by name.
     pub namespace: String,
+    /// The namespace of its Kubernetes object.
+    pub pod_namespace: String,
     /// As the plugin gave them.
     pub addresses: Vec<IpAddr>,
     /// Of its eth0.
@@ -67,7 +74,12 @@ pub struct PodState {
 
 impl State {
     pub(crate) fn new(spec: LabSpec) -> Self {
-        Self { spec, complete: false, kept: false, nodes: Vec::new(), pods: Vec::new() }
+        let manifests = Directories::of(Path::new(STATE_DIR), spec.manifests.as_deref()).users;
+        Self { spec, complete: false, kept: false, nodes: Vec::new(), pods: Vec::new(), manifests }
+    }
+
+    pub(crate) fn directories(&self) -> Directories {
+        Directories::of(Path::new(STATE_DIR), Some(&self.manifests))
     }
 
     /// The record of the lab that is up.
@@ -133,6 +145,7 @@ mod tests {
         state.pods.push(PodState {
             name: Name::Pod(1, 1),
             namespace: "hd-n1p1".into(),
+            pod_namespace: "default".into(),
             addresses: vec!["10.244.1.2".parse().unwrap(), "fd00:10:244:1::2".parse().unwrap()],
             mac: "02:00:00:00:00:01".into(),
             host_interface: "hd1234".into(),

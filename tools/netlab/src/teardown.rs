@@ -56,6 +56,9 @@ pub(crate) fn take_down(observer: &mut dyn Observer) -> Result<()> {
     remove_pods(&names, &mut errors);
     observer.step(Step::StopSwitches);
     for node in state.iter().flat_map(|state| &state.nodes) {
+        let ended =
+            node.agent.map(Process::end).transpose().with_context(|| format!("agent of {}", node.name));
+        keep(&mut errors, ended);
         let ended = node.switch.end().with_context(|| format!("switch of {}", node.name));
         keep(&mut errors, ended);
     }

@@ -142,7 +142,7 @@ fn a_switch_that_fails_to_start_says_why() {
     let turn = Turn::wait();
     let before = traces();
     let dir = tempfile::tempdir().unwrap();
-    for name in ["heddle-switch", "heddle-cni"] {
+    for name in ["heddle-switch", "heddle-cni", "heddle-agent"] {
         let script = dir.path().join(name);
         std::fs::write(&script, "#!/bin/sh\necho no luck today\nexit 3\n").unwrap();
         std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

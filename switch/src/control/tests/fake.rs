@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use heddle_api as api;
 
 use crate::DropReason;
-use crate::config::Family;
+use crate::config::{Family, PolicyMode};
 use crate::control::{Attached, Control, ControlError, Dataplane, NodeFacts, Store, UplinkFacts};
 use crate::ports::PortId;
 use crate::tables::conntrack::Flow;
@@ -123,6 +123,7 @@ pub(super) struct Rig {
     pub(super) plane: FakePlane,
     pub(super) control: Control<FakePlane>,
     pub(super) directory: tempfile::TempDir,
+    mode: PolicyMode,
 }
 
 impl Rig {
@@ -130,26 +131,35 @@ impl Rig {
         Self::with(facts())
     }
 
+    /// One that enforces policy; the others do not.
+    pub(super) fn enforcing() -> Self {
+        Self::of(facts(), PolicyMode::Enforced)
+    }
+
     pub(super) fn with(facts: NodeFacts) -> Self {
+        Self::of(facts, PolicyMode::Off)
+    }
+
+    fn of(facts: NodeFacts, mode: PolicyMode) -> Self {
         let plane = FakePlane::default();
         for index in 1..10 {
             plane.notes().interfaces.insert(format!("veth{index}"), 100 + index);
         }
         let directory = tempfile::tempdir().unwrap();
-        let control = start(&plane, facts, &directory);
-        Self { plane, control, directory }
+        let control = start(&plane, facts, mode, &directory);
+        Self { plane, control, directory, mode }
     }
 
     /// As after a restart of the daemon: a new control thread and dataplane, the same disk and interfaces.
     pub(super) fn restart(self) -> Self {
-        let Self { plane, control, directory } = self;
+        let Self { plane, control, directory, mode } = self;
         drop(control.finish());
         let interfaces = plane.notes().interfaces.clone();
         let plane = FakePlane::default();
         plane.notes().interfaces = interfaces;
-        let mut control = start(&plane, facts(), &directory);
+        let mut control = start(&plane, facts(), mode, &directory);
         control.restore().unwrap();
-        Self { plane, control, directory }
+        Self { plane, control, directory, mode }
     }
 
     /// Changes the state, calls, and asserts that the call failed without leaving a trace.
@@ -165,10 +175,15 @@ impl Rig {
     }
 }
 
-fn start(plane: &FakePlane, facts: NodeFacts, directory: &tempfile::TempDir) -> Control<FakePlane> {
+fn start(
+    plane: &FakePlane,
+    facts: NodeFacts,
+    mode: PolicyMode,
+    directory: &tempfile::TempDir,
+) -> Control<FakePlane> {
     let store = Store::open(directory.path()).unwrap();
     let node = facts.node();
-    Control::new(plane.clone(), facts, node, store).unwrap()
+    Control::new(plane.clone(), facts, node, mode, store).unwrap()
 }
 
 pub(super) fn fib(plane: &FakePlane) -> Vec<String> {

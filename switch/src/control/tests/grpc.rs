@@ -8,21 +8,33 @@ use heddle_api::switch_server::SwitchServer;
 use tonic::Code;
 
 use super::fake::{FakePlane, Rig, request};
-use crate::control::{SwitchService, bind};
+use crate::control::{Control, SwitchService, bind};
 
 /// A served rig and a client of it.
 async fn serve() -> (api::Client, FakePlane, tempfile::TempDir) {
-    let Rig { plane, control, directory } = Rig::new();
+    let (client, plane, directory, _) = serve_rig(Rig::new(), Duration::ZERO).await;
+    (client, plane, directory)
+}
+
+type Shared = Arc<Mutex<Control<FakePlane>>>;
+
+pub(super) async fn serve_rig(
+    rig: Rig,
+    policy_wait: Duration,
+) -> (api::Client, FakePlane, tempfile::TempDir, Shared) {
+    let Rig { plane, control, directory, .. } = rig;
+    let control = Arc::new(Mutex::new(control));
     let socket = directory.path().join("switch.sock");
     let listener = tokio::net::UnixListener::from_std(bind(&socket).unwrap()).unwrap();
     let incoming = futures_util::stream::unfold(listener, |listener| async {
         Some((listener.accept().await.map(|(stream, _)| stream), listener))
     });
-    let service = SwitchService::new(Arc::new(Mutex::new(control)), || ());
-    let server = tonic::transport::Server::builder().add_service(SwitchServer::new(service));
+    let service = SwitchService::new(Arc::clone(&control), || ()).with_policy_wait(policy_wait);
+    let service = SwitchServer::new(service).max_decoding_message_size(api::MAX_MESSAGE);
+    let server = tonic::transport::Server::builder().add_service(service);
     tokio::spawn(server.serve_with_incoming(incoming));
     let client = api::connect(&socket, Duration::from_secs(5)).await.unwrap();
-    (client, plane, directory)
+    (client, plane, directory, control)
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ pub(super) fn run(target: &TargetOptions, output: Output) -> Result<()> {
     if output == Output::Json {
         return print_json(&endpoints);
     }
-    let mut table = table(&["no", "pod", "addresses", "mac", "interface", "worker", "rx", "tx"]);
+    let mut table = table(&["no", "pod", "addresses", "mac", "interface", "worker", "policy", "rx", "tx"]);
     for endpoint in &endpoints {
         table.add_row([
             endpoint.number.to_string(),
@@ -22,10 +22,11 @@ pub(super) fn run(target: &TargetOptions, output: Output) -> Result<()> {
             endpoint.mac.clone(),
             endpoint.host_interface.clone(),
             endpoint.worker.to_string(),
+            endpoint.policy.clone(),
             bytes(endpoint.rx.bytes),
             bytes(endpoint.tx.bytes),
         ]);
     }
-    align_right(&mut table, &[0, 5, 6, 7]);
+    align_right(&mut table, &[0, 5, 7, 8]);
     print(table)
 }

@@ -1,10 +1,12 @@
 //! `heddle lab`.
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
-use heddle_netlab::{Lab, LabSpec, Name, Namespace, State, Underlay, check_mode, take_down_any};
+use anyhow::{Context, Result, bail};
+use heddle_netlab::{Lab, LabSpec, Name, Namespace, Process, State, Underlay, check_mode, take_down_any};
+use heddle_policy::check::check_dir;
 use serde::Serialize;
 
 use crate::args::{LabCommand, LabExec, LabUp, Output};
@@ -27,13 +29,18 @@ pub(super) fn run(command: LabCommand) -> Result<ExitCode> {
 fn up(options: &LabUp) -> Result<()> {
     check_mode(&options.mode)?;
     if let Some(dir) = &options.manifests {
-        bail!(
-            "--manifests {}: this version applies no manifests yet, because it has no policy yet",
-            dir.display()
-        );
+        // The agents tell their logs; who raises the lab should not have to look there.
+        for finding in check_dir(dir).with_context(|| "--manifests")?.findings {
+            eprintln!("warning: {finding}");
+        }
     }
     let underlay = if options.ipv6 { Underlay::Ipv6 } else { Underlay::Ipv4 };
-    let spec = LabSpec { underlay, workers: options.workers, ..LabSpec::new(options.nodes, options.pods) };
+    let spec = LabSpec {
+        underlay,
+        workers: options.workers,
+        manifests: options.manifests.clone(),
+        ..LabSpec::new(options.nodes, options.pods)
+    };
     let mut progress = Progress::new()?;
     let raised = Lab::up(&spec, &mut progress);
     progress.done();
@@ -80,11 +87,13 @@ struct Node<'a> {
     #[serde(flatten)]
     state: &'a heddle_netlab::NodeState,
     running: bool,
+    agent_running: bool,
 }
 
 #[derive(Debug, Serialize)]
 struct Status<'a> {
     spec: &'a LabSpec,
+    manifests: &'a Path,
     nodes: Vec<Node<'a>>,
     pods: &'a [heddle_netlab::PodState],
 }
@@ -94,23 +103,30 @@ fn status(output: Output) -> Result<()> {
     if output == Output::Table {
         return print_status(&state);
     }
-    let nodes = state.nodes.iter().map(|state| Node { state, running: state.switch.is_alive() }).collect();
-    print_json(&Status { spec: &state.spec, nodes, pods: &state.pods })
+    let node = |state| Node { state, running: state.switch.is_alive(), agent_running: agent_runs(state) };
+    let nodes = state.nodes.iter().map(node).collect();
+    print_json(&Status { spec: &state.spec, manifests: &state.manifests, nodes, pods: &state.pods })
+}
+
+fn agent_runs(node: &heddle_netlab::NodeState) -> bool {
+    node.agent.is_some_and(Process::is_alive)
 }
 
 fn print_status(state: &State) -> Result<()> {
-    let mut nodes = table(&["node", "namespace", "addresses", "pods from", "switch"]);
+    let mut nodes = table(&["node", "namespace", "addresses", "pods from", "switch", "agent"]);
     for node in &state.nodes {
-        let running = if node.switch.is_alive() { "running" } else { "not running" };
+        let running = |is: bool| if is { "running" } else { "not running" };
         nodes.add_row([
             node.name.to_string(),
             node.namespace.clone(),
             lines(&node.addresses),
             lines(&node.pod_cidrs),
-            format!("{running}\npid {}", node.switch.pid),
+            format!("{}\npid {}", running(node.switch.is_alive()), node.switch.pid),
+            format!("{}\npid {}", running(agent_runs(node)), node.agent.map_or(0, |agent| agent.pid)),
         ]);
     }
     print(nodes)?;
+    print(format!("policies: put manifests into {}", state.manifests.display()))?;
     if state.pods.is_empty() {
         return Ok(());
     }
@@ -118,7 +134,7 @@ fn print_status(state: &State) -> Result<()> {
     let mut pods = table(&["pod", "namespace", "addresses", "mac", "host interface", "mtu"]);
     for pod in &state.pods {
         pods.add_row([
-            pod.name.to_string(),
+            format!("{}/{}", pod.pod_namespace, pod.name),
             pod.namespace.clone(),
             lines(&pod.addresses),
             pod.mac.clone(),

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::args::{Output, TargetOptions};
 use crate::output::{align_right, bytes, duration, print, print_json, table};
-use crate::view::{Status, Uplink};
+use crate::view::{Policy, Status, Uplink};
 
 pub(super) fn run(target: &TargetOptions, output: Output) -> Result<()> {
     let status = Status::from(target.connect()?.status()?);
@@ -38,6 +38,7 @@ fn summary(status: &Status) -> String {
                 status.endpoints, status.routes, status.generation
             ),
         ),
+        ("policy", policy(&status.policy)),
         (
             "frames",
             format!(
@@ -52,6 +53,15 @@ fn summary(status: &Status) -> String {
         ),
     ];
     lines.map(|(word, text)| format!("{word:<9}{text}")).join("\n")
+}
+
+fn policy(policy: &Policy) -> String {
+    let image = match policy.age_seconds {
+        _ if policy.mode == "off" => return "off: every endpoint is open".to_owned(),
+        None => "no image yet".to_owned(),
+        Some(age) => format!("image {} of {} ago", policy.generation, duration(age)),
+    };
+    format!("{}, {image}; {} endpoints closed", policy.mode, policy.closed_endpoints)
 }
 
 fn uplink(uplink: &Uplink) -> String {

@@ -1,0 +1,109 @@
+//! Policies in a directory are in force on every node: pods are who their manifests say, from their first packet on, and an agent or a
+//! switch that is away opens nothing and cuts nothing.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{TestLab, Turn};
+use heddle_netlab::{Lab, LabSpec, Ping};
+
+/// Pods n1p1 and n2p1 of namespace shop: a client and a server that only clients may reach.
+const SHOP: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: n1p1, namespace: shop, labels: {app: client}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: n2p1, namespace: shop, labels: {app: server}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: server, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: server}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
+";
+
+/// Closes pod n1p2, which has the labels that the lab gives.
+const CLOSE: &str = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: close}
+spec: {podSelector: {matchLabels: {pod: n1p2, node: n1}}, policyTypes: [Ingress]}
+";
+
+fn reaches(lab: &Lab, from: &str, to: &str, v6: bool) -> bool {
+    let target = lab.pod(to).unwrap().address(v6).unwrap();
+    let once = Ping { count: 1, ..Ping::default() };
+    lab.pod(from).unwrap().namespace.ping(target, &once).unwrap().answered == 1
+}
+
+/// Asks until the answer is `expected`, over both families.
+#[track_caller]
+fn comes_to_reach(lab: &Lab, from: &str, to: &str, expected: bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    for v6 in [false, true] {
+        while reaches(lab, from, to, v6) != expected {
+            assert!(Instant::now() < deadline, "{from} → {to}, IPv6 {v6}: not {expected}");
+        }
+    }
+}
+
+fn write(dir: &Path, name: &str, text: &str) {
+    std::fs::write(dir.join(name), text).unwrap();
+}
+
+#[test]
+fn manifests_are_in_force_on_every_node() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "shop.yaml", SHOP);
+    let lab = TestLab::up(&LabSpec { manifests: Some(dir.path().to_owned()), ..LabSpec::new(2, 2) });
+    let namespaces: Vec<_> = lab.state().pods.iter().map(|pod| pod.pod_namespace.clone()).collect();
+    assert_eq!(namespaces, ["shop", "default", "shop", "default"]);
+    // Of those that may not, nobody gets through at any time.
+    assert!(!reaches(&lab, "n1p2", "n2p1", false) && !reaches(&lab, "n2p2", "n2p1", true));
+    // The server's node has to hear of the client's address.
+    comes_to_reach(&lab, "n1p1", "n2p1", true);
+    let denied = lab.node("n2").unwrap().control().unwrap().dropped("policy_ingress").unwrap();
+    assert!(denied >= 1, "{denied}");
+    // The node itself always reaches its own pods.
+    let server = lab.pod("n2p1").unwrap().address(false).unwrap();
+    lab.node("n2").unwrap().namespace.must_ping(server).unwrap();
+
+    write(dir.path(), "close.yaml", CLOSE);
+    comes_to_reach(&lab, "n1p1", "n1p2", false);
+    comes_to_reach(&lab, "n2p2", "n1p2", false);
+    assert!(reaches(&lab, "n1p2", "n2p2", false), "it may still call others");
+    std::fs::remove_file(dir.path().join("close.yaml")).unwrap();
+    comes_to_reach(&lab, "n2p2", "n1p2", true);
+    // Relabelled, the client is none any more.
+    write(dir.path(), "shop.yaml", &SHOP.replace("labels: {app: client}", "labels: {app: other}"));
+    comes_to_reach(&lab, "n1p1", "n2p1", false);
+}
+
+#[test]
+fn without_its_agent_a_node_goes_on_and_adds_nothing() {
+    let lab = TestLab::up(&LabSpec::new(1, 2));
+    let manifests = lab.state().manifests;
+    write(&manifests, "close.yaml", CLOSE);
+    comes_to_reach(&lab, "n1p1", "n1p2", false);
+    let node = lab.node("n1").unwrap();
+    node.state.agent.unwrap().end().unwrap();
+    assert!(!reaches(&lab, "n1p1", "n1p2", false) && reaches(&lab, "n1p2", "n1p1", false));
+
+    let error = lab.add_pods(&["n1p3".parse().unwrap()]).unwrap_err();
+    let error = format!("{error:#}");
+    assert!(error.contains("no policy image names pod default/n1p3"), "{error}");
+    assert_eq!(node.control().unwrap().endpoints().unwrap().len(), 3, "the host and two pods");
+    let status = node.control().unwrap().status().unwrap().policy.unwrap();
+    assert_eq!((status.mode.as_str(), status.closed_endpoints), ("enforced", 0));
+}
+
+#[test]
+fn a_directory_that_is_none_is_refused() {
+    let _turn = Turn::wait();
+    let spec = LabSpec { manifests: Some("/nowhere".into()), ..LabSpec::new(1, 1) };
+    assert!(format!("{:#}", Lab::up(&spec, &mut ()).unwrap_err()).contains("/nowhere"));
+}
