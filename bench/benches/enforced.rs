@@ -98,7 +98,7 @@ fn measure(c: &mut Criterion, name: &str, connections: u32, judge_again: bool, m
         b.iter_custom(|turns| {
             let added: i64 = (0..turns).map(|_| pair.turn(judge_again)).sum();
             // Criterion cannot do with nothing.
-            Duration::from_nanos(added.max(1) as u64)
+            Duration::from_nanos(u64::try_from(added).unwrap_or_default().max(1))
         });
     });
     group.finish();

@@ -25,6 +25,11 @@
 //! the time into its entry; expiry and eviction look at heads of lists and give those that were busy since another
 //! turn. So both cost a bounded number of steps, and a packet moves no list pointers unless its connection changes state.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a key that is called with passes through memory, wider than it was written; see ADR 7"
+)]
+
 mod aging;
 mod counters;
 mod entry;
