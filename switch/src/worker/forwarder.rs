@@ -145,7 +145,18 @@ impl Forwarder {
         let Attach { id, ingress, port, stats, done } = attach;
         let counted = KernelDrops::default();
         let (last_used, outgoing) = (Instant::now(), Batch::new());
-        let slot = Slot { id, ingress, port, stats, outgoing, counted, last_used, polled: false };
+        let counted_unsendable = 0;
+        let slot = Slot {
+            id,
+            ingress,
+            port,
+            stats,
+            outgoing,
+            counted,
+            counted_unsendable,
+            last_used,
+            polled: false,
+        };
         done.answer(self.ports.insert(slot));
     }
 
