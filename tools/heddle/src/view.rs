@@ -70,6 +70,7 @@ pub(crate) struct Worker {
     pub(crate) rx: Traffic,
     pub(crate) tx: Traffic,
     pub(crate) sleeps: u64,
+    pub(crate) icmp_errors: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,6 +131,7 @@ impl From<api::Worker> for Worker {
             rx: worker.rx.into(),
             tx: worker.tx.into(),
             sleeps: worker.sleeps,
+            icmp_errors: worker.icmp_errors,
         }
     }
 }

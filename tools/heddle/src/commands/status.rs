@@ -62,7 +62,18 @@ fn uplink(uplink: &Uplink) -> String {
 }
 
 fn workers(status: &Status) -> comfy_table::Table {
-    let heads = ["worker", "core", "polling", "ports", "rx packets", "rx", "tx packets", "tx", "sleeps"];
+    let heads = [
+        "worker",
+        "core",
+        "polling",
+        "ports",
+        "rx packets",
+        "rx",
+        "tx packets",
+        "tx",
+        "ICMP errors",
+        "sleeps",
+    ];
     let mut table = table(&heads);
     for worker in &status.workers {
         table.add_row([
@@ -74,9 +85,10 @@ fn workers(status: &Status) -> comfy_table::Table {
             bytes(worker.rx.bytes),
             worker.tx.packets.to_string(),
             bytes(worker.tx.bytes),
+            worker.icmp_errors.to_string(),
             worker.sleeps.to_string(),
         ]);
     }
-    align_right(&mut table, &[0, 3, 4, 5, 6, 7, 8]);
+    align_right(&mut table, &[0, 3, 4, 5, 6, 7, 8, 9]);
     table
 }
