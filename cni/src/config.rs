@@ -64,31 +64,47 @@ pub(crate) fn parse(input: &[u8], verb: Cmd) -> Result<Config> {
     let conf: NetConf =
         serde_json::from_slice(input).map_err(|error| CniError::new(code::DECODE, error.to_string()))?;
     let version = PluginInfo::new(SpecVersion::CURRENT, VERSIONS.to_vec()).negotiate(&conf, verb)?;
-    conf.validate_name()?;
-    refuse_unsupported(&conf)?;
-    let socket = path_of(&conf, "socket", heddle_api::DEFAULT_SOCKET)?;
-    let state_dir = path_of(&conf, "stateDir", DEFAULT_STATE_DIR)?;
-    Ok(Config { version, socket, state_dir, dns: conf.dns, previous: conf.prev_result })
+    let socket = path_of(&conf, "socket", heddle_api::DEFAULT_SOCKET);
+    let state_dir = path_of(&conf, "stateDir", DEFAULT_STATE_DIR);
+    let mut faults = Vec::new();
+    faults.extend(conf.validate_name().err().map(CniError::from));
+    faults.extend(unsupported(&conf));
+    match (socket, state_dir) {
+        (Ok(socket), Ok(state_dir)) if faults.is_empty() => {
+            Ok(Config { version, socket, state_dir, dns: conf.dns, previous: conf.prev_result })
+        }
+        (socket, state_dir) => {
+            faults.extend(socket.err().into_iter().chain(state_dir.err()));
+            Err(all_at_once(faults))
+        }
+    }
+}
+
+/// One error that tells every fault: who mends a file wants to do it once. It has the faults' code when they share one.
+fn all_at_once(faults: Vec<CniError>) -> CniError {
+    let same = faults.windows(2).all(|pair| matches!(pair, [one, other] if one.code == other.code));
+    let code = faults.first().filter(|_| same).map_or(code::CONFIG, |fault| fault.code);
+    let details: Vec<String> = faults.into_iter().map(|fault| fault.details).collect();
+    CniError::new(code, details.join("; "))
 }
 
 /// Fields that would change what the plugin does if it knew them must not be passed over in silence.
-fn refuse_unsupported(conf: &NetConf) -> Result<()> {
-    let refuse = |details: String| Err(CniError::new(code::FIELD, details));
+fn unsupported(conf: &NetConf) -> Vec<CniError> {
+    let mut refused = Vec::new();
     if conf.ipam.is_some() {
-        return refuse("ipam: addresses come from the switch's pod_cidrs; remove the section".to_owned());
+        refused.push("ipam: addresses come from the switch's pod_cidrs; remove the section".to_owned());
     }
     if conf.ip_masq.is_some() {
-        return refuse(
-            "ipMasq: the switch does that; set masquerade in its configuration instead".to_owned(),
-        );
+        refused.push("ipMasq: the switch does that; set masquerade in its configuration instead".to_owned());
     }
     let known = |key: &str| matches!(key, "socket" | "stateDir") || key.starts_with("cni.dev/");
     let mut unknown: Vec<_> = conf.custom.keys().map(String::as_str).filter(|key| !known(key)).collect();
     unknown.sort_unstable();
-    if unknown.is_empty() {
-        return Ok(());
+    if !unknown.is_empty() {
+        let unknown = unknown.join(", ");
+        refused.push(format!("{unknown}: not known to heddle-cni; it takes socket and stateDir"));
     }
-    refuse(format!("{}: not known to heddle-cni; it takes socket and stateDir", unknown.join(", ")))
+    refused.into_iter().map(|details| CniError::new(code::FIELD, details)).collect()
 }
 
 fn path_of(conf: &NetConf, key: &str, default: &str) -> Result<PathBuf> {
@@ -197,6 +213,20 @@ mod tests {
             assert_eq!(error.code, code::FIELD, "{field}");
             assert!(error.details.contains(named), "{error}");
         }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let fields = r#""ipam":{"type":"host-local"},"ipMasq":false,"bridge":"b""#;
+        let error = failure(&format!(r#"{{"cniVersion":"1.1.0","name":"n","type":"t",{fields}}}"#), Cmd::Add);
+        assert_eq!(error.code, code::FIELD);
+        assert!(["ipam", "ipMasq", "bridge"].iter().all(|field| error.details.contains(field)), "{error}");
+
+        let fields = r#""name":"-n","socket":7,"stateDir":"x","ipMasq":true"#;
+        let error = failure(&format!(r#"{{"cniVersion":"1.1.0","type":"t",{fields}}}"#), Cmd::Add);
+        assert_eq!(error.code, code::CONFIG, "of several kinds: the configuration is wrong");
+        let named = ["network name", "socket", "stateDir", "ipMasq"];
+        assert!(named.iter().all(|field| error.details.contains(field)), "{error}");
     }
 
     #[test]

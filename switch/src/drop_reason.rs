@@ -62,6 +62,7 @@ drop_reasons! {
     PortGone "port_gone" "The outgoing port was detached while the packet was on its way.",
     HandoffFull "handoff_full" "The ring to the worker that owns the outgoing port was full.",
     TxRingFull "tx_ring_full" "The outgoing port's transmit ring was full.",
+    Unsendable "unsendable" "Too short or too long for the outgoing port's socket.",
 }
 
 #[cfg(test)]

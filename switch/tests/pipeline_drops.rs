@@ -20,6 +20,7 @@ const ELSEWHERE: &[DropReason] = &[
     DropReason::PortGone,
     DropReason::HandoffFull,
     DropReason::TxRingFull,
+    DropReason::Unsendable,
 ];
 
 #[test]

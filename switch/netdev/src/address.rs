@@ -38,6 +38,23 @@ impl Netlink {
         let answers = self.list(operation, request).await?;
         Ok(answers.into_iter().filter_map(|answer| parse(answer, link.index)).collect())
     }
+
+    /// IPv6 addresses of any interface that cannot be used yet: duplicate address detection has not let them through.
+    pub async fn tentative_addresses(&self) -> Result<Vec<IpAddr>> {
+        let operation = || "list the addresses of all interfaces".to_owned();
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        Ok(self.list(operation, request).await?.into_iter().filter_map(tentative).collect())
+    }
+}
+
+fn tentative(answer: RouteNetlinkMessage) -> Option<IpAddr> {
+    let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+    let is_tentative = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Flags(flags) if flags.contains(AddressFlags::Tentative));
+    let waits = message.attributes.iter().any(is_tentative);
+    message.attributes.iter().filter(|_| waits).find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    })
 }
 
 fn message(link: &Link, address: IpNet) -> AddressMessage {

@@ -49,6 +49,12 @@ pub(super) fn socket_path(value: &Value) -> Result<PathBuf, String> {
 /// A name Linux takes for an interface.
 pub(super) fn interface_name(value: &Value) -> Result<String, String> {
     let text = section::text(value)?;
+    if text == "lo" {
+        return Err(
+            "is \"lo\", the loopback, which leads to no other node; write the name of the NIC that does"
+                .into(),
+        );
+    }
     match heddle_netdev::check_link_name(&text) {
         Ok(()) => Ok(text),
         Err(_) => Err(format!("is \"{text}\", write the name of the NIC as `ip link` shows it")),

@@ -95,6 +95,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("uplink = \"eth0\"", "uplink", "[uplink]"),
     ("[uplink]", "uplink.interface", "missing"),
     ("[uplink]\ninterface = \"\"", "uplink.interface", "ip link"),
+    ("[uplink]\ninterface = \"lo\"", "uplink.interface", "loopback"),
     ("[uplink]\ninterface = \"a/b\"", "uplink.interface", "ip link"),
     ("[uplink]\ninterface = \"sixteen-letters-\"", "uplink.interface", "ip link"),
     ("[uplink]\ninterface = \"e\"\nvni = 0", "uplink.vni", "1 to 16777215"),

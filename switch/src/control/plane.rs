@@ -226,6 +226,7 @@ impl Dataplane for Plane {
             rx: Some(convert::traffic(&stats.ports.rx)),
             tx: Some(convert::traffic(&stats.ports.tx)),
             sleeps: stats.sleeps.get(),
+            icmp_errors: stats.icmp_errors.get(),
             connections: reports.get(index).map(convert::connections),
         };
         self.crew.stats().enumerate().map(worker).collect()

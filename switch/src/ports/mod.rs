@@ -66,4 +66,9 @@ pub trait Port: Send {
     fn kernel_drops(&self) -> KernelDrops {
         KernelDrops::default()
     }
+
+    /// Packets that `transmit` took and dropped since the port was opened, because they were too short or too long for it.
+    fn unsendable(&self) -> u64 {
+        0
+    }
 }

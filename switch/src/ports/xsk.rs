@@ -66,4 +66,8 @@ impl Port for XskPort {
         }
         self.drops.get()
     }
+
+    fn unsendable(&self) -> u64 {
+        self.socket.faults().unsendable
+    }
 }

@@ -162,7 +162,18 @@ impl Forwarder {
             self.pipeline.welcome(number);
         }
         let (last_used, outgoing) = (Instant::now(), Batch::new());
-        let slot = Slot { id, ingress, port, stats, outgoing, counted, last_used, polled: false };
+        let counted_unsendable = 0;
+        let slot = Slot {
+            id,
+            ingress,
+            port,
+            stats,
+            outgoing,
+            counted,
+            counted_unsendable,
+            last_used,
+            polled: false,
+        };
         done.answer(self.ports.insert(slot));
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Slot {
     pub(super) outgoing: Batch,
     /// What of the kernel's drops was counted already.
     pub(super) counted: KernelDrops,
+    /// What of the port's unsendable packets was counted already.
+    pub(super) counted_unsendable: u64,
     /// When something last came or left by the port.
     pub(super) last_used: Instant,
     /// Whether it is in the list of polled ports.
@@ -54,17 +56,83 @@ impl Slot {
         }
     }
 
-    /// Adds what the kernel dropped since the last call to the worker's drops.
+    /// Adds what the kernel and the port dropped since the last call to the worker's drops.
     pub(super) fn count_kernel_drops(&mut self, worker: &WorkerStats) {
         let (now, before) = (self.port.kernel_drops(), self.counted);
+        let unsendable = self.port.unsendable();
         let reasons = [
             (DropReason::KernelRxRingFull, now.rx_ring_full, before.rx_ring_full),
             (DropReason::KernelNoFrame, now.no_frame, before.no_frame),
             (DropReason::KernelRxInvalid, now.invalid, before.invalid),
+            (DropReason::Unsendable, unsendable, self.counted_unsendable),
         ];
         for (reason, now, before) in reasons {
             worker.count_drops(reason, now.saturating_sub(before));
         }
-        self.counted = now;
+        (self.counted, self.counted_unsendable) = (now, unsendable);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What a port reports as a running total is counted once, under its reason.
+    use std::os::fd::BorrowedFd;
+
+    use heddle_xsk::HeldFrames;
+
+    use super::*;
+
+    /// A port that only has totals.
+    struct Totals(KernelDrops, u64);
+
+    impl Port for Totals {
+        fn receive(&mut self, _: &mut Pool, _: &mut Batch) {}
+        fn transmit(&mut self, _: &mut Pool, _: &mut Batch) {}
+        fn reap(&mut self, _: &mut Pool) {}
+        fn has_received(&mut self) -> bool {
+            false
+        }
+        fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+        fn frames(&self) -> HeldFrames {
+            HeldFrames::default()
+        }
+        fn kernel_drops(&self) -> KernelDrops {
+            self.0
+        }
+        fn unsendable(&self) -> u64 {
+            self.1
+        }
+    }
+
+    #[test]
+    fn totals_are_counted_once() {
+        let mut slot = Slot {
+            id: PortId { worker: 0, slot: 0, serial: 0 },
+            ingress: Ingress::Uplink,
+            port: Box::new(Totals(KernelDrops::default(), 0)),
+            stats: Arc::default(),
+            outgoing: Batch::new(),
+            counted: KernelDrops::default(),
+            counted_unsendable: 0,
+            last_used: Instant::now(),
+            polled: false,
+        };
+        let worker = WorkerStats::default();
+        for (total, expected) in [(1, [1, 2, 3, 4]), (1, [1, 2, 3, 4]), (10, [10, 20, 30, 40])] {
+            let drops = KernelDrops { rx_ring_full: total, no_frame: 2 * total, invalid: 3 * total };
+            slot.port = Box::new(Totals(drops, 4 * total));
+            slot.count_kernel_drops(&worker);
+            let reasons = [
+                DropReason::KernelRxRingFull,
+                DropReason::KernelNoFrame,
+                DropReason::KernelRxInvalid,
+                DropReason::Unsendable,
+            ];
+            assert_eq!(reasons.map(|reason| worker.drops(reason)), expected);
+            let all: u64 = DropReason::ALL.iter().map(|reason| worker.drops(*reason)).sum();
+            assert_eq!(all, expected.iter().sum::<u64>(), "and nothing else");
+        }
     }
 }

@@ -8,7 +8,9 @@ use heddle_fuzz::TARGETS;
 #[test]
 fn seeds_hold() {
     for (_, check, seeds) in TARGETS {
-        seeds().iter().for_each(|seed| check(seed));
+        for seed in seeds() {
+            check(&seed);
+        }
     }
 }
 

@@ -87,6 +87,7 @@ pub(crate) struct Worker {
     pub(crate) rx: Traffic,
     pub(crate) tx: Traffic,
     pub(crate) sleeps: u64,
+    pub(crate) icmp_errors: u64,
     pub(crate) connections: Connections,
 }
 
@@ -166,6 +167,7 @@ impl From<api::Worker> for Worker {
             rx: worker.rx.into(),
             tx: worker.tx.into(),
             sleeps: worker.sleeps,
+            icmp_errors: worker.icmp_errors,
             connections: worker.connections.unwrap_or_default().into(),
         }
     }

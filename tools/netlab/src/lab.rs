@@ -155,6 +155,7 @@ impl Lab {
             };
             Control::connect(&node.socket)?.update_routes(request)?;
         }
+        ready::await_addresses(&[peer.namespace.name()], &())?;
         ready::await_next_hops(&self.state().nodes, &())?;
         Ok(peer)
     }
@@ -186,6 +187,9 @@ impl Lab {
         begin(observer, Step::Pods(done, pods.len()))?;
         // Last: the kernel has been asking while the pods were made.
         begin(observer, Step::NextHops)?;
+        let nodes = (1..=spec.nodes).map(Name::Node);
+        let all: Vec<Name> = nodes.chain(pods).chain([Name::Wire]).collect();
+        ready::await_addresses(&all, observer)?;
         ready::await_next_hops(&self.state().nodes, observer)
     }
 

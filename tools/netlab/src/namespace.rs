@@ -65,16 +65,16 @@ impl Namespace {
 
     /// Sends echo requests, one after the other, and says how many of them were answered, and what errors came back.
     pub fn ping(&self, to: IpAddr, ping: &Ping) -> Result<Pong> {
-        let mut pong = Pong { sent: ping.count, answered: 0, text: String::new() };
+        let mut result = Pong { sent: ping.count, answered: 0, text: String::new() };
         for _ in 0..ping.count {
-            pong.answered += self.ping_once(to, ping, &mut pong.text)?;
+            result.answered += self.ping_once(to, ping, &mut result.text)?;
         }
-        Ok(pong)
+        Ok(result)
     }
 
     /// Each request is a call of its own: once ping has seen an answer, it waits for the next only as long as its interval,
     /// and a busy machine may take longer.
-    fn ping_once(&self, to: IpAddr, ping: &Ping, text: &mut String) -> Result<u32> {
+    fn ping_once(self, to: IpAddr, ping: &Ping, text: &mut String) -> Result<u32> {
         let mut command = Command::new("ping");
         let wait = PING_PATIENCE.as_secs().to_string();
         command.args(["-n", "-c", "1", "-W", &wait, "-s", &ping.payload.to_string()]);

@@ -17,7 +17,7 @@ pub enum Step {
     Node(Name),
     /// Routes and tunnel ends, on every node.
     Routes,
-    /// Waiting until every switch knows the next hops towards the others.
+    /// Waiting until addresses are usable, and every switch knows the next hops towards the others.
     NextHops,
     /// Pods: this many are done, of this many.
     Pods(usize, usize),

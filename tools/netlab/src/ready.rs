@@ -6,14 +6,47 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use heddle_api as api;
+use heddle_netdev::Netns;
 
 use crate::control::Control;
 use crate::daemon::{self, Files};
+use crate::names::Name;
+use crate::namespace::Namespace;
 use crate::observer::Observer;
 use crate::state::{NodeState, STATE_DIR};
+use crate::{parallel, wire};
 
 /// How long the next hops may take. The switch asks anew every second, and the answer is a moment away.
 const RESOLVE: Duration = Duration::from_secs(30);
+/// How long the kernel may take to make addresses usable.
+const USABLE: Duration = Duration::from_secs(30);
+
+/// Waits until every IPv6 address in these namespaces is usable. Even where duplicate address detection is switched off,
+/// the kernel ends it on a work queue of its own, and meanwhile nothing is sent from a link-local address.
+pub(crate) fn await_addresses(names: &[Name], observer: &dyn Observer) -> Result<()> {
+    let deadline = Instant::now() + USABLE;
+    loop {
+        let waiting = parallel::map(names, |name| -> Result<_> {
+            let netns = Netns::open(Namespace::of(*name).path())?;
+            let tentative = wire::in_namespace(&netns, async |link| Ok(link.tentative_addresses().await?))?;
+            Ok((!tentative.is_empty()).then(|| format!("{tentative:?} in {name}")))
+        });
+        let waiting: Vec<String> =
+            waiting.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        ensure!(!observer.is_interrupted(), "interrupted");
+        if Instant::now() > deadline {
+            let seconds = USABLE.as_secs();
+            bail!(
+                "not usable after {seconds} s: {}; is the interface without a carrier?",
+                waiting.join(", ")
+            );
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
 
 /// Waits until every switch knows the next hop towards every VTEP it has routes to. Setting a route is done before that:
 /// the kernel has to ask on the wire, and meanwhile packets are dropped.

@@ -8,9 +8,10 @@ use std::time::Instant;
 use heddle_xsk::Frame;
 
 pub(super) use self::budget::Budget;
+use self::budget::Who;
 use super::packet::{HOP_LIMIT, Ip, is_group, is_reserved};
 use super::parse::parse;
-use super::scene::{Scene, Sender};
+use super::scene::{Origin, Scene, Sender};
 use super::{emit, fit, route};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, ether_type};
@@ -49,7 +50,11 @@ pub(super) fn send(
     notice: Notice,
 ) -> Option<crate::ports::PortId> {
     let about = parse(frame).ok()?.ip;
-    if !may_tell(&about, frame) || !budget.spend(now) {
+    let who = match scene.origin {
+        Ok(Origin::Endpoint(number, _)) => Who::Endpoint(number),
+        _ => Who::Remote(about.source),
+    };
+    if !may_tell(&about, frame) || !budget.spend(now, who) {
         return None;
     }
     frame.strip(ethernet::HEADER);

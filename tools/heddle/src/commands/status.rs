@@ -81,6 +81,7 @@ fn workers(status: &Status) -> comfy_table::Table {
         "rx",
         "tx packets",
         "tx",
+        "ICMP errors",
         "sleeps",
         "connections",
     ];
@@ -95,10 +96,11 @@ fn workers(status: &Status) -> comfy_table::Table {
             bytes(worker.rx.bytes),
             worker.tx.packets.to_string(),
             bytes(worker.tx.bytes),
+            worker.icmp_errors.to_string(),
             worker.sleeps.to_string(),
             format!("{} of {}", worker.connections.count, worker.connections.capacity),
         ]);
     }
-    align_right(&mut table, &[0, 3, 4, 5, 6, 7, 8, 9]);
+    align_right(&mut table, &[0, 3, 4, 5, 6, 7, 8, 9, 10]);
     table
 }
