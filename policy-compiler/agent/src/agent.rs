@@ -48,6 +48,8 @@ struct Agent {
     pushed: Option<Vec<u8>>,
     /// The switch did not take the last image: not to be tried again before.
     not_before: Option<Instant>,
+    /// Why not, as the log has it.
+    refusal: String,
     backoff: Backoff,
 }
 
@@ -66,6 +68,7 @@ pub async fn run<S: Source>(options: Options, source: S) -> Result<(), SourceErr
         changed: false,
         pushed: None,
         not_before: None,
+        refusal: String::new(),
         backoff: Backoff::default(),
     };
     let mut tasks = JoinSet::new();
@@ -180,15 +183,18 @@ impl Agent {
         match client.set_policy(api::SetPolicyRequest { image: image.clone() }).await {
             Ok(answer) => {
                 self.backoff.reset();
+                self.refusal.clear();
                 let stats = self.cluster.stats();
                 let first = self.pushed.replace(image).is_none();
                 log(first, answer.get_ref(), &stats, compiled, begin.elapsed());
             }
             Err(status) => {
-                let wait = self.backoff.next();
-                tracing::warn!(again_in = ?wait, "heddle-switch did not take the image: {}", status.message());
+                if self.refusal != status.message() {
+                    status.message().clone_into(&mut self.refusal);
+                    tracing::warn!("heddle-switch does not take the image: {}; trying again", self.refusal);
+                }
                 self.changed = true;
-                self.not_before = Some(Instant::now() + wait);
+                self.not_before = Some(Instant::now() + self.backoff.next());
             }
         }
     }

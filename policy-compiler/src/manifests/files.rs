@@ -23,7 +23,8 @@ pub fn files(directory: &Path) -> Result<Listing, LoadError> {
     walk(directory, &mut listing)?;
     listing.files.sort();
     // Behind a link to a file is a directory that was not walked.
-    let real = listing.files.iter().filter_map(|file| fs::canonicalize(file).ok());
+    let links = listing.files.iter().filter(|file| file.is_symlink());
+    let real = links.filter_map(|link| fs::canonicalize(link).ok());
     let behind: Vec<_> = real.filter_map(|file| Some(file.parent()?.to_owned())).collect();
     listing.directories.extend(behind);
     Ok(listing)
@@ -35,13 +36,19 @@ fn walk(directory: &Path, listing: &mut Listing) -> Result<(), LoadError> {
     if !listing.directories.insert(fs::canonicalize(directory).map_err(failed)?) {
         return Ok(());
     }
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let path = entry.path();
+    let entries = fs::read_dir(directory).map_err(failed)?;
+    let mut names = entries
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    // Of two ways to one directory the first is gone, so it had better be the same one every time.
+    names.sort();
+    for name in names {
         // Hidden ones are editors' and, in a mounted ConfigMap, the data behind the links that are read.
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+        if name.as_encoded_bytes().starts_with(b".") {
             continue;
         }
+        let path = directory.join(name);
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => match walk(&path, listing) {
                 Err(error) if error.source.kind() == ErrorKind::NotFound => {}

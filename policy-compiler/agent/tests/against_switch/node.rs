@@ -100,12 +100,16 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("manifests")).unwrap();
-        Self::serve(directory).await
+        Self::with(PolicyMode::Enforced).await
     }
 
-    async fn serve(directory: TempDir) -> Self {
+    pub(crate) async fn with(mode: PolicyMode) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("manifests")).unwrap();
+        Self::serve(directory, mode).await
+    }
+
+    async fn serve(directory: TempDir, mode: PolicyMode) -> Self {
         let shown = Shown::default();
         let facts = NodeFacts {
             name: "n1".into(),
@@ -117,7 +121,7 @@ impl Node {
         };
         let (tables, store) =
             (heddle_switch::tables::Node::default(), Store::open(directory.path()).unwrap());
-        let mut control = Control::new(shown.clone(), facts, tables, PolicyMode::Enforced, store).unwrap();
+        let mut control = Control::new(shown.clone(), facts, tables, mode, store).unwrap();
         control.restore().unwrap();
         let control = Arc::new(Mutex::new(control));
         let service = SwitchService::new(Arc::clone(&control), || ()).with_policy_wait(PATIENCE / 4);
@@ -143,7 +147,7 @@ impl Node {
         Store::open(self.directory.path()).unwrap().save_image(&image.unwrap()).unwrap();
         std::fs::remove_file(self.directory.path().join("switch.sock")).unwrap();
         let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
-        *self = Self::serve(directory).await;
+        *self = Self::serve(directory, PolicyMode::Enforced).await;
     }
 
     pub(crate) fn agent(&self) -> JoinHandle<Result<(), SourceError>> {

@@ -27,7 +27,7 @@
 
 #![expect(
     clippy::inline_always,
-    reason = "a key that is called with passes through memory, wider than it was written; see ADR 7"
+    reason = "a key that is called with passes through memory, wider than it was written; see ADR 9"
 )]
 
 mod aging;

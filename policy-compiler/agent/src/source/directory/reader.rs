@@ -54,6 +54,15 @@ pub(super) struct Scan {
     pub(super) again: bool,
 }
 
+/// What came of reading files.
+#[derive(Debug, Default)]
+struct Read {
+    /// One was read, or is gone.
+    anything: bool,
+    /// One is missing and perhaps not gone.
+    again: bool,
+}
+
 #[derive(Debug, Default)]
 struct FileState {
     /// As of the last reading; `None` if that proves nothing.
@@ -94,32 +103,36 @@ impl Reader {
 
     /// Reads those files that changed since the last look.
     pub(super) fn scan(&mut self, listings: Listings) -> Scan {
-        self.unreadable.clear();
-        let mut again = false;
+        let mut unreadable = Vec::new();
+        let mut read = Read::default();
         for (index, listing) in listings.0.into_iter().enumerate() {
             match listing {
-                Ok(listing) => again |= self.read_files(index, &listing.files),
+                Ok(listing) => self.read_files(index, &listing.files, &mut read),
                 Err(error) => {
                     let reason = format!("{error}; what was in it stays in force");
-                    self.unreadable.push(Finding::of_line(&self.roots[index], 1, reason));
+                    unreadable.push(Finding::of_line(&self.roots[index], 1, reason));
                 }
             }
+        }
+        let same = std::mem::replace(&mut self.unreadable, unreadable) == self.unreadable;
+        // Mostly, a look is for a pod that starts.
+        if same && !read.anything {
+            return Scan { changes: Vec::new(), again: read.again };
         }
         let states = self.files.iter().map(|((_, path), state)| (path.as_path(), state.objects.as_slice()));
         let combined = combine(states);
         self.tell(&combined.findings);
         let before = std::mem::replace(&mut self.objects, combined.objects);
-        Scan { changes: changes(&before, &self.objects), again }
+        Scan { changes: changes(&before, &self.objects), again: read.again }
     }
 
-    /// Brings the files of one root up to date. True when one is missing and perhaps not gone.
-    fn read_files(&mut self, root: usize, paths: &[PathBuf]) -> bool {
+    /// Brings the files of one root up to date.
+    fn read_files(&mut self, root: usize, paths: &[PathBuf], read: &mut Read) {
         for path in paths {
-            self.files.entry((root, path.clone())).or_default().read(path);
+            read.anything |= self.files.entry((root, path.clone())).or_default().read(path);
         }
         let listed: BTreeSet<_> = paths.iter().collect();
         let now = Instant::now();
-        let mut again = false;
         self.files.retain(|(of, path), state| {
             let missing = *of == root && (!listed.contains(path) || state.missing_since.is_some());
             if !missing {
@@ -127,10 +140,10 @@ impl Reader {
             }
             let since = *state.missing_since.get_or_insert(now);
             let stays = now.duration_since(since) < GONE_AFTER;
-            again |= stays;
+            read.again |= stays;
+            read.anything |= !stays;
             stays
         });
-        again
     }
 
     /// Logs what is wrong now and was not before, and what is right again.
@@ -148,13 +161,13 @@ impl Reader {
 }
 
 impl FileState {
-    /// Reads a file, if it is not as it was.
-    fn read(&mut self, path: &Path) {
+    /// Reads a file, if it is not as it was; true if so.
+    fn read(&mut self, path: &Path) -> bool {
         let metadata = fs::metadata(path);
         let stamp = metadata.as_ref().ok().map(stamp);
         if stamp.is_some() && stamp == self.stamp {
             self.missing_since = None;
-            return;
+            return false;
         }
         // Taken before the content: what changes meanwhile is read again.
         self.stamp = metadata.as_ref().ok().filter(|metadata| is_settled(metadata)).map(self::stamp);
@@ -162,7 +175,7 @@ impl FileState {
         match read {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.missing_since.get_or_insert_with(Instant::now);
-                return;
+                return false;
             }
             Err(error) => {
                 self.stamp = None;
@@ -178,6 +191,7 @@ impl FileState {
             Ok(file) => self.keep(path, file.objects, file.findings),
         }
         self.missing_since = None;
+        true
     }
 
     /// Takes in the good part of a file that has something wrong.
