@@ -110,7 +110,7 @@ mod tests {
     fn all_together_get_a_burst_then_the_rate() {
         let mut budget = Budget::default();
         let start = Instant::now();
-        let crowd = || (0..1000).map(|n| Who::Remote(IpAddr::from([10, 244, (n >> 8) as u8, n as u8])));
+        let crowd = || (0..1000_u32).map(|n| Who::Remote(IpAddr::from([10, 244, (n >> 8) as u8, n as u8])));
         let all = |budget: &mut Budget, now| crowd().filter(|who| budget.spend(now, *who)).count();
         assert_eq!(all(&mut budget, start), TOTAL.burst as usize);
         assert_eq!(all(&mut budget, start + TOTAL.interval * 5), 5);
