@@ -7,8 +7,22 @@ BUILD_PACKAGES=(gcc libc6-dev make pkg-config m4 clang libelf-dev zlib1g-dev)
 # ... and what labs and tests run.
 RUN_PACKAGES=(iproute2 iputils-ping ethtool nftables iperf3 procps)
 
-say() { printf '==> %s\n' "$*"; }
+# Begins a stage.
+say() {
+    STAGE=$*
+    printf '==> %s\n' "$*"
+}
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# Says in which stage a script ended that did not get to its end.
+STAGE=
+tell_failure() {
+    local status=$?
+    if [ "$status" != 0 ] && [ -n "$STAGE" ]; then
+        printf 'error: %s failed in the stage "%s"\n' "$0" "$STAGE" >&2
+    fi
+}
+trap tell_failure EXIT
 
 need_root() {
     [ "$(id -u)" = 0 ] || die "this needs root, for network namespaces, BPF and AF_XDP: run 'sudo $0'"
