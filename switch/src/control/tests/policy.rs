@@ -189,7 +189,7 @@ async fn without_image_add_ends_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_caller_that_hangs_up_leaves_nothing() {
-    let (client, plane, _directory, _) = serve_rig(Rig::enforcing(), LONG).await;
+    let (client, plane, _directory, control) = serve_rig(Rig::enforcing(), LONG).await;
     let mut watching = client.clone();
     let mut events = watching.watch_endpoints(api::WatchEndpointsRequest {}).await.unwrap().into_inner();
     let mut adding = client.clone();
@@ -203,6 +203,8 @@ async fn a_caller_that_hangs_up_leaves_nothing() {
     }
     assert!(matches!(&heard[1], Event::Added(endpoint) if endpoint.id == "pod1/eth0"), "{heard:?}");
     assert_eq!(heard[2], Event::Removed("pod1/eth0".into()));
+    // It is told in the middle of the removal, which holds the lock to its end.
+    drop(control.lock().unwrap());
     assert!(plane.attached().is_empty());
 }
 
