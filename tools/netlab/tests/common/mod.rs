@@ -72,9 +72,11 @@ fn show_drops(lab: &Lab) {
         let drops = drops.unwrap_or_default().into_iter().filter(|drop| drop.packets > 0);
         let list: Vec<_> = drops.map(|drop| format!("{} {}", drop.packets, drop.reason)).collect();
         eprintln!("{} dropped: {}", node.name, list.join(", "));
-        let log = std::fs::read_to_string(node.socket.with_file_name("switch.log")).unwrap_or_default();
-        let lines: Vec<_> = log.lines().collect();
-        eprintln!("{}", lines[lines.len().saturating_sub(10)..].join("\n"));
+        for log in ["switch.log", "agent.log"] {
+            let log = std::fs::read_to_string(node.socket.with_file_name(log)).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(10)..].join("\n"));
+        }
     }
 }
 

@@ -39,8 +39,8 @@ type Pair = (usize, usize);
 
 /// Sockets of one pod, in its network namespace.
 struct Sockets {
-    /// Accepts nothing: the kernel completes handshakes as long as there is room in the queue.
-    _listeners: Vec<TcpListener>,
+    /// The kernel completes handshakes by itself, as long as there is room in the queue.
+    listeners: Vec<TcpListener>,
     /// By port.
     udp: Vec<UdpSocket>,
     /// By family: IPv4, IPv6.
@@ -54,7 +54,7 @@ impl Sockets {
         let serve = |port| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
         let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
         let sockets = Self {
-            _listeners: PORTS.map(listen).into(),
+            listeners: PORTS.map(listen).into(),
             udp: PORTS.map(serve).into(),
             clients: any.map(|any| UdpSocket::bind((any, 0)).unwrap()),
             sctp: [AddressFamily::INET, AddressFamily::INET6].map(|family| {
@@ -63,6 +63,7 @@ impl Sockets {
             }),
         };
         sockets.udp.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
+        sockets.listeners.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
         sockets
     }
 }
@@ -90,6 +91,9 @@ impl Probing {
         expected: &BTreeMap<(Probe, Pair), bool>,
     ) -> BTreeMap<(Probe, Pair), bool> {
         self.round += 1;
+        // Makes room for the round's connections.
+        let listeners = self.pods.iter().flat_map(|(_, sockets)| &sockets.listeners);
+        listeners.for_each(|listener| while listener.accept().is_ok() {});
         self.nothing_came_late();
         let mut arrived = BTreeSet::new();
         let mut connecting = Vec::new();
