@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
@@ -55,11 +56,15 @@ impl Drop for Lock {
     }
 }
 
+/// A holder that was killed while it started a program leaves the lock to that process, until it becomes the program.
+const COPIES_GONE: Duration = Duration::from_secs(2);
+
 fn acquire(file: &mut File, when_taken: WhenTaken) -> Result<()> {
     let operation = match when_taken {
         WhenTaken::Fail => FlockOperation::NonBlockingLockExclusive,
         WhenTaken::Wait => FlockOperation::LockExclusive,
     };
+    let deadline = Instant::now() + COPIES_GONE;
     loop {
         match flock(&*file, operation) {
             Ok(()) => return Ok(()),
@@ -68,6 +73,11 @@ fn acquire(file: &mut File, when_taken: WhenTaken) -> Result<()> {
                 let mut holder = String::new();
                 file.rewind()?;
                 file.read_to_string(&mut holder)?;
+                let is_there = Path::new("/proc").join(&holder).exists();
+                if !is_there && Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(5));
+                    continue;
+                }
                 anyhow::bail!("process {holder} is busy with the lab: wait until it is done");
             }
             Err(error) => return Err(error).context("cannot lock the lab"),
