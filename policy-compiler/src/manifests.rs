@@ -93,9 +93,18 @@ impl fmt::Display for Finding {
 impl Manifests {
     /// Reads all `*.yaml`, `*.yml` and `*.json` in the directory and below it, in order of their names.
     pub fn load(directory: &Path) -> Result<Self, LoadError> {
+        Self::load_all(&[directory])
+    }
+
+    /// As [`load`](Self::load), of several directories, whose order is that of their files.
+    pub fn load_all(directories: &[&Path]) -> Result<Self, LoadError> {
         let mut manifests = Self::default();
         let mut read = Vec::new();
-        for path in files(directory)?.files {
+        let mut paths = Vec::new();
+        for directory in directories {
+            paths.extend(files(directory)?.files);
+        }
+        for path in paths {
             manifests.files += 1;
             match ManifestFile::read(&path) {
                 Ok(mut file) => {

@@ -150,6 +150,7 @@ mod tests {
             "heddle lab down",
             "heddle demo",
             "heddle policy check manifests",
+            "heddle policy explain --from default/n1p1 --to default/n2p1 --port tcp/80",
             "heddle policy explain --manifests d --from a/b --to 10.0.0.1 --port tcp/80",
             "heddle policy conformance cases.json -o json",
         ] {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use heddle_netlab::State;
 use heddle_policy::explain::{Place, Port};
 use heddle_policy::manifests::Manifests;
 use heddle_policy::{check, conformance};
@@ -33,9 +34,9 @@ pub(crate) struct CheckOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainOptions {
-    /// Directory of Kubernetes manifests, YAML or JSON
+    /// Directory of Kubernetes manifests, YAML or JSON; may be given several times [default: those of the lab that is up]
     #[arg(long, value_name = "DIR")]
-    manifests: PathBuf,
+    manifests: Vec<PathBuf>,
     /// Who connects: a pod, or an address
     #[arg(long, value_name = "NS/POD|ADDRESS")]
     from: Place,
@@ -80,13 +81,24 @@ pub(crate) fn run(command: PolicyCommand) -> Result<ExitCode> {
 
 /// Explains by the valid manifests; the others are named on standard error, because they may be what was meant to decide.
 fn explain(options: &ExplainOptions) -> Result<bool> {
-    let manifests = Manifests::load(&options.manifests)?;
+    let manifests = if options.manifests.is_empty() {
+        let lab = State::current().context("no --manifests DIR, and no lab whose manifests could be read")?;
+        load(&lab.manifest_directories())?
+    } else {
+        load(&options.manifests)?
+    };
     for finding in &manifests.findings {
         eprintln!("not in force: {finding}");
     }
     let explanation = manifests.compiler().explain(&options.from, &options.to, options.port)?;
     show(&explanation, options.format)?;
     Ok(true)
+}
+
+/// The manifests of several directories, as an agent that watches them all puts them together.
+pub(crate) fn load(directories: &[PathBuf]) -> Result<Manifests> {
+    let directories: Vec<_> = directories.iter().map(PathBuf::as_path).collect();
+    Ok(Manifests::load_all(&directories)?)
 }
 
 fn show(result: &(impl Serialize + std::fmt::Display), format: Format) -> Result<()> {

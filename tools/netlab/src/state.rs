@@ -82,6 +82,12 @@ impl State {
         Directories::of(Path::new(STATE_DIR), Some(&self.manifests))
     }
 
+    /// The directories that the agents watch: the user's, and the lab's own, which says where its pods are.
+    pub fn manifest_directories(&self) -> [PathBuf; 2] {
+        let Directories { users, own } = self.directories();
+        [users, own]
+    }
+
     /// The record of the lab that is up.
     pub fn current() -> Result<Self> {
         let state = Self::load(Path::new(STATE_DIR))?.context("no lab is up: run 'heddle lab up'")?;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/probes.rs"]
+mod probes;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,8 +12,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::TestLab;
-use common::probes::{Probe, Probing, Transport};
 use heddle_netlab::LabSpec;
+use probes::{Probe, Probing, Transport};
 use serde_json::{Value, json};
 
 /// How long a policy may take to be in force on all nodes of a busy machine.
@@ -66,7 +68,7 @@ fn expected(step: &Value) -> BTreeMap<(Probe, (usize, usize)), bool> {
             _ => continue,
         };
         let Ok(port) = port.parse() else { continue };
-        if !common::probes::PORTS.contains(&port) {
+        if !probes::PORTS.contains(&port) {
             continue;
         }
         for (from, row) in rows.as_array().unwrap().iter().enumerate() {

@@ -5,15 +5,17 @@ use std::fmt::Write as _;
 use anyhow::{Result, ensure};
 use heddle_netlab::{Lab, Ping, Pod, WORLD, source_seen, tcp_transfer, udp_echo};
 
+use super::policy;
 use crate::output::table;
 
 type Check = (&'static str, &'static str, fn(&Lab) -> Result<String>);
 
 /// In the order in which they are shown.
-pub(super) const ALL: [Check; 5] = [
+pub(super) const ALL: [Check; 6] = [
     ("masquerade", "the world sees the node's address, a remote node the pod's", masquerade),
     ("path MTU", "full-sized packets pass, larger ones are answered with the MTU", path_mtu),
     ("udp", "datagrams of every size come back unchanged", udp),
+    ("policy", "a NetworkPolicy allows what it says and stops the rest, open connections too", policy::check),
     ("spoofing", "a pod that forges its source address is stopped and counted", spoofing),
     ("tcp", "TCP streams arrive, every byte compared", throughput),
 ];

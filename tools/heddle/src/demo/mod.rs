@@ -2,6 +2,7 @@
 //! is, tells what it saw, and leaves nothing behind. Any check that fails makes the whole fail.
 
 mod checks;
+mod policy;
 mod reachability;
 mod report;
 

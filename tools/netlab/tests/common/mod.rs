@@ -2,8 +2,6 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, reason = "every test binary uses a part")]
 
-pub(crate) mod probes;
-
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::path::Path;
