@@ -4,8 +4,12 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{TestLab, Turn};
@@ -104,6 +108,58 @@ fn without_its_agent_a_node_goes_on_and_adds_nothing() {
     assert_eq!(node.control().unwrap().endpoints().unwrap().len(), 3, "the host and two pods");
     let status = node.control().unwrap().status().unwrap().policy.unwrap();
     assert_eq!((status.mode.as_str(), status.closed_endpoints), ("enforced", 0));
+}
+
+/// Counts what arrives of a stream that never ends by itself; ends with the sender.
+fn stream(lab: &Lab, from: &str, to: &str, count: Arc<AtomicU64>) -> TcpStream {
+    let [from, to] = [from, to].map(|name| lab.pod(name).unwrap());
+    let listener = to.namespace.run(|| TcpListener::bind("0.0.0.0:0")).unwrap().unwrap();
+    let target = (to.address(false).unwrap(), listener.local_addr().unwrap().port());
+    let sender = from.namespace.run(|| TcpStream::connect(target)).unwrap().unwrap();
+    let (mut far_end, _) = listener.accept().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = far_end.read(&mut buffer) {
+            count.fetch_add(length as u64, Ordering::Relaxed);
+        }
+    });
+    let mut writer = sender.try_clone().unwrap();
+    std::thread::spawn(move || while writer.write_all(&[7; 1 << 14]).is_ok() {});
+    sender
+}
+
+/// Waits until the count grows, or until it does not any more.
+#[track_caller]
+fn comes_to_flow(received: &AtomicU64, expected: bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut before = received.load(Ordering::Relaxed);
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = received.load(Ordering::Relaxed);
+        if (now > before) == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "flowing: not {expected}");
+        before = now;
+    }
+}
+
+#[test]
+fn a_revoked_permission_stops_a_running_transfer_and_a_renewed_one_lets_it_go_on() {
+    let lab = TestLab::up(&LabSpec::new(2, 2));
+    let manifests = lab.state().manifests;
+    let received = Arc::<AtomicU64>::default();
+    // To the pod that CLOSE closes: from its own node and from another.
+    for from in ["n1p1", "n2p1"] {
+        let sender = stream(&lab, from, "n1p2", Arc::clone(&received));
+        comes_to_flow(&received, true);
+        write(&manifests, "close.yaml", CLOSE);
+        comes_to_flow(&received, false);
+        std::fs::remove_file(manifests.join("close.yaml")).unwrap();
+        comes_to_flow(&received, true);
+        sender.shutdown(Shutdown::Both).unwrap();
+        comes_to_flow(&received, false);
+    }
 }
 
 #[test]
