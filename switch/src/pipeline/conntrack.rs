@@ -13,8 +13,11 @@ use super::scene::{Scene, Sender};
 use super::subject::{self, Subject};
 use super::tracker::Tracker;
 use crate::DropReason;
-use crate::tables::conntrack::{Direction, Fault, FlowKey, Known, Outcome, Packet, Probe, Side, Tick};
+use crate::tables::conntrack::{Direction, Fault, FlowKey, Known, Outcome, Packet, Probe, Role, Side, Tick};
 use crate::wire::Fragment;
+
+/// First of the ports that Linux hands out (`ip_local_port_range`, ip-sysctl.rst); those of RFC 6335, section 6, begin higher.
+const FIRST_HANDED_OUT: u16 = 32768;
 
 /// Asks for both ends. An endpoint of another worker is asked over there, by [`arrive`].
 #[inline(always)]
@@ -118,7 +121,12 @@ fn track(
     let now = tracker.now;
     let probe = tracker.connections.probe(judge.number, judge.seen, flow);
     match tracker.connections.track(now, &probe, packet) {
-        Outcome::Known(known) => still_allowed(tracker.now, judge, known),
+        Outcome::Known(known) if known.judged_at() == judge.generation() => Ok(()),
+        Outcome::Known(known) => {
+            let takes_over = may_take_over(&known, packet);
+            judge_again(now, judge, known)
+                .or_else(|reason| if takes_over { open(tracker, judge, &probe, packet) } else { Err(reason) })
+        }
         Outcome::New => open(tracker, judge, &probe, packet),
         Outcome::Stray => adopt(tracker, judge, &probe, packet),
         Outcome::Refused(Fault::Flags) => Err(DropReason::TcpMalformed),
@@ -128,20 +136,20 @@ fn track(
 }
 
 /// A connection was allowed once; since policy changed, that has to be asked again, once.
-#[inline(always)]
-fn still_allowed(now: Tick, judge: &Judge<'_>, known: Known<'_>) -> Result<(), DropReason> {
-    if known.judged_at() == judge.generation() { Ok(()) } else { judge_again(now, judge, known) }
-}
-
+///
+/// One that is not allowed any more stays in the table, as what it is: without it, its packets would be strays, whose opener
+/// is a guess. They find it and are judged each time, until policy allows it again or it has been idle for too long.
 #[cold]
 fn judge_again(now: Tick, judge: &Judge<'_>, mut known: Known<'_>) -> Result<(), DropReason> {
     let flow = known.flow(now);
-    let answer = verdict(judge, flow.side, &flow.key);
-    match answer {
-        Ok(()) => known.set_judged(judge.generation()),
-        Err(_) => known.remove(),
-    }
-    answer
+    verdict(judge, flow.side, &flow.key)?;
+    known.set_judged(judge.generation());
+    Ok(())
+}
+
+/// Without a handshake, a packet against a connection that is not allowed any more may be the first of one the other way.
+fn may_take_over(known: &Known<'_>, packet: &Packet) -> bool {
+    packet.segment.is_none() && known.direction() == Direction::Reply
 }
 
 fn verdict(judge: &Judge<'_>, opened: Side, flow: &FlowKey) -> Result<(), DropReason> {
@@ -156,18 +164,31 @@ fn open(tracker: &mut Tracker, judge: &Judge<'_>, probe: &Probe, packet: &Packet
 }
 
 /// A packet from the middle of a connection nobody knows: the switch is younger than the connection, or forgot it. It
-/// goes on if policy allows that connection, whichever end opened it.
+/// goes on if policy allows the connection. Who opened it cannot be seen; where the ports do not tell, policy has to
+/// allow it both ways, so that nothing passes for a reply that may be none.
 #[cold]
 fn adopt(tracker: &mut Tracker, judge: &Judge<'_>, probe: &Probe, packet: &Packet) -> Result<(), DropReason> {
     let flow = probe.flow();
-    let direction = if judge.allows(judge.seen, &flow) {
-        Direction::Original
-    } else {
-        verdict(judge, judge.seen.opposite(), &flow.reverse()).map_err(|_| denied(judge.seen))?;
-        Direction::Reply
+    let as_original = || verdict(judge, judge.seen, &flow);
+    let as_reply = || verdict(judge, judge.seen.opposite(), &flow.reverse());
+    let direction = match sent_by_opener(&flow) {
+        Some(true) => as_original().map(|()| Direction::Original)?,
+        Some(false) => as_reply().map(|()| Direction::Reply)?,
+        None => as_original().and_then(|()| as_reply()).map(|()| Direction::Original)?,
     };
     tracker.connections.open(tracker.now, probe, packet, direction, judge.generation());
     Ok(())
+}
+
+/// Whether a packet goes the way its connection was opened, as far as it tells: who opens a connection does so from a port
+/// of those that systems hand out, to one below.
+fn sent_by_opener(flow: &FlowKey) -> Option<bool> {
+    let is_handed_out = |port: u16| port >= FIRST_HANDED_OUT;
+    match (flow.role, is_handed_out(flow.source_port), is_handed_out(flow.destination_port)) {
+        (Role::Query, ..) | (Role::Any, true, false) => Some(true),
+        (Role::Answer, ..) | (Role::Any, false, true) => Some(false),
+        (Role::Any, ..) => None,
+    }
 }
 
 /// An ICMP error about an allowed connection is part of it. Any other is a packet like others without ports.
@@ -180,7 +201,8 @@ fn relate(
     let now = tracker.now;
     let known = about.and_then(|inner| tracker.connections.related(now, judge.number, judge.seen, inner));
     match known {
-        Some(known) => still_allowed(now, judge, known),
+        Some(known) if known.judged_at() == judge.generation() => Ok(()),
+        Some(known) => judge_again(now, judge, known),
         None => verdict(judge, judge.seen, &subject::without_ports(ip)),
     }
 }

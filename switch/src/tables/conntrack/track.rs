@@ -27,8 +27,8 @@ pub enum Outcome<'t> {
     /// It opens a connection: policy decides, and what is allowed is [opened](Connections::open).
     New,
     /// No connection, and it cannot open one: TCP without SYN, or the answer to a query nobody sent. The caller decides.
-    /// After a restart it may belong to a connection that was allowed before; to go on with it, judge it both as an
-    /// original packet and as a reply, and open it in the direction that is allowed.
+    /// After a restart it may belong to a connection that was allowed before; to go on with it, find out who opened it, judge
+    /// it as an original packet or as a reply, and open it in that direction.
     Stray,
     /// It cannot belong to its connection and would harm it, or its flags are impossible.
     Refused(Fault),
@@ -188,7 +188,7 @@ impl Known<'_> {
         Flow::of(&self.table.entries[self.slot as usize], now)
     }
 
-    /// Forgets it: judged again, it is no longer allowed.
+    /// Forgets it.
     pub fn remove(self) {
         self.table.counters.removed += 1;
         self.table.release(self.slot);
