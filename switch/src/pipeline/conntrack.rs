@@ -124,8 +124,10 @@ fn track(
         Outcome::Known(known) if known.judged_at() == judge.generation() => Ok(()),
         Outcome::Known(known) => {
             let takes_over = may_take_over(&known, packet);
-            judge_again(now, judge, known)
-                .or_else(|reason| if takes_over { open(tracker, judge, &probe, packet) } else { Err(reason) })
+            judge_again(now, judge, known).or_else(|reason| {
+                let opened = if takes_over { open(tracker, judge, &probe, packet) } else { Err(reason) };
+                opened.map_err(|_| reason)
+            })
         }
         Outcome::New => open(tracker, judge, &probe, packet),
         Outcome::Stray => adopt(tracker, judge, &probe, packet),

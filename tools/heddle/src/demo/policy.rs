@@ -49,8 +49,8 @@ pub(super) fn check(lab: &Lab) -> Result<String> {
     std::fs::write(&path, manifest()).with_context(|| format!("cannot write {}", path.display()))?;
     let written = Instant::now();
     let held = conversation
-        .stands_still_within(PATIENCE)
-        .and_then(|()| outcome_with_policy(lab, &server, written.elapsed()));
+        .last_word(PATIENCE)
+        .and_then(|last| outcome_with_policy(lab, &server, last.saturating_duration_since(written)));
     std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     let text = held?;
     ensure!(
@@ -91,7 +91,7 @@ fn outcome_with_policy(lab: &Lab, server: &Pod, taken: Duration) -> Result<Strin
         table.add_row([from, &format!("{SERVER} tcp/{port}"), "reached", mark, &reason]);
     }
     Ok(format!(
-        "{table}\nan open connection of n1p2 stood still {} ms after the file was written; gone, it opens again",
+        "{table}\nan open connection of n1p2 got its last byte through {} ms after the file was written",
         taken.as_millis()
     ))
 }
@@ -152,11 +152,14 @@ impl Conversation {
         }
     }
 
-    fn stands_still_within(&mut self, patience: Duration) -> Result<()> {
+    /// Goes on until nothing gets through any more; when the last byte did.
+    fn last_word(&mut self, patience: Duration) -> Result<Instant> {
         let deadline = Instant::now() + patience;
+        let mut last = Instant::now();
         while self.goes_on()? {
-            ensure!(Instant::now() < deadline, "an open connection goes on although a policy forbids it");
+            last = Instant::now();
+            ensure!(last < deadline, "an open connection goes on although a policy forbids it");
         }
-        Ok(())
+        Ok(last)
     }
 }
