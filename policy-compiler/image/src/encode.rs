@@ -7,7 +7,7 @@ use crate::format::{CELL_BITS, FORMAT_VERSION, MAGIC, NO_CLASS};
 use crate::{Image, PolicyClass};
 
 impl Image {
-    /// The image in the format of docs/policy.md. Decoding and encoding again gives the same bytes.
+    /// The image in the format of docs/policy.md. Decoding these bytes and encoding again gives the same.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(MAGIC);

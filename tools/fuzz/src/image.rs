@@ -8,14 +8,18 @@ use heddle_image::{
     Rows, Rulebook, port_key,
 };
 
-/// Bytes are either refused, or an image that every lookup works in and that encodes to the same bytes again.
+/// Bytes are either refused, or an image that every lookup works in, and that survives being sent on.
 ///
 /// # Panics
 ///
 /// When that does not hold.
 pub fn check(bytes: &[u8]) {
     let Ok(image) = Image::decode(bytes) else { return };
-    assert_eq!(image.encode(), bytes, "an image encodes to what it was decoded from");
+    // Not always to the same bytes: what nothing refers to is left out, and what is there twice is written once.
+    let encoded = image.encode();
+    assert!(encoded.len() <= bytes.len(), "an image is no longer than what it was decoded from");
+    let again = Image::decode(&encoded).expect("what was encoded can be decoded");
+    assert!(again.encode() == encoded, "and is the same image then");
     let mut addresses: Vec<IpAddr> = image.pods_v4.iter().map(|(address, _)| (*address).into()).collect();
     addresses.extend(image.pods_v6.iter().map(|(address, _)| IpAddr::from(*address)));
     addresses.extend([IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv4Addr::BROADCAST.into()]);
