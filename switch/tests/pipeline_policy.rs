@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::cluster::{
     FAMILIES, GATEWAY_MAC, V4, VNI, WORLD, from_pod, inner, node_address, outer, pod, pod_mac,
 };
@@ -211,8 +213,15 @@ fn connections_older_than_the_switch_go_on_if_policy_allows_them() {
         drops(&mut switch, POD_1, data((80, 40_000), there(family, ACK)), DropReason::PolicyIngress);
         // Ports that tell nothing: it would have to be allowed both ways.
         drops(&mut switch, POD_1, data((1000, 80), there(family, ACK)), DropReason::PolicyIngress);
+        // After a while there are no older connections any more; a pong never was one.
+        drops(&mut switch, POD_2, back(family, Upper::EchoReply), DropReason::PolicyIngress);
+        switch.now += Duration::from_mins(10);
+        drops(&mut switch, POD_1, data((41_000, 80), there(family, ACK)), DropReason::PolicyIngress);
+        drops(&mut switch, POD_2, data((80, 41_000), back(family, ACK)), DropReason::PolicyIngress);
         enforce(&mut switch.tables, 1, Rules::default());
-        passes(&mut switch, POD_1, data((1000, 80), there(family, ACK)));
+        for ports in [(1000, 80), (41_000, 80)] {
+            passes(&mut switch, POD_1, data(ports, there(family, ACK)));
+        }
     }
 }
 

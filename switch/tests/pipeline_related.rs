@@ -6,7 +6,7 @@ mod common;
 use std::net::IpAddr;
 
 use common::cluster::{FAMILIES, GATEWAY_MAC, V4, from_pod, pod, pod_mac};
-use common::packets::{Spec, fragment, icmp_error};
+use common::packets::{Spec, fragment, icmp_error, patch};
 use common::policy::{Rules, enforce};
 use common::switch::{Outcome, Switch};
 use heddle_image::Protocol;
@@ -47,10 +47,24 @@ fn later_fragments_follow_the_first() {
         let not_allowed = Outcome::dropped(DropReason::PolicyEgress);
         assert_eq!(switch.pass(POD_1, &fragment(&denied, 2, 0, true)), not_allowed);
         assert_eq!(switch.pass(POD_1, &fragment(&denied, 2, 2, false)), not_allowed);
+        if family != V4 {
+            // A destination options header behind the fragment header: later fragments name it as what they carry.
+            let options = |mut piece: Vec<u8>| {
+                piece[54] = 60;
+                piece
+            };
+            passes(&mut switch, POD_1, &options(fragment(&with_options(&allowed), 4, 0, true)));
+            passes(&mut switch, POD_1, &options(fragment(&with_options(&allowed), 4, 2, false)));
+        }
         let unknown = Outcome::dropped(DropReason::FragmentUnknown);
         assert_eq!(switch.pass(POD_1, &fragment(&allowed, 3, 2, false)), unknown);
         assert_eq!(switch.missing_frames(), 0);
     }
+}
+
+/// The IPv6 packet with eight bytes of destination options, all padding, in front of UDP.
+fn with_options(packet: &[u8]) -> Vec<u8> {
+    [&packet[..54], &[17, 0, 1, 4, 0, 0, 0, 0], &packet[54..]].concat()
 }
 
 /// Pod 2 says that what `quoted` is about failed.
@@ -78,6 +92,14 @@ fn errors_about_an_allowed_connection_pass() {
         let other = question(family, 54).bytes();
         for quoted in [&other[14..], &[], &packet[14..20]] {
             assert_eq!(switch.pass(POD_2, &error(family, quoted)), alone);
+        }
+        // To somebody else than the one whose packet it quotes, and a redirect.
+        let [one, two] = [pod(1, 1)[family], pod(1, 2)[family]];
+        let far = error_from(two, pod(2, 1)[family], &packet[14..]);
+        assert_eq!(switch.pass(POD_2, &far), alone);
+        if family == V4 {
+            let redirect = patch(error_from(two, one, &packet[14..]), 34, &[5]);
+            assert_eq!(switch.pass(POD_2, &redirect), alone);
         }
         // Errors do not keep a connection alive that policy has ended.
         enforce(&mut switch.tables, 2, Rules::only(&[], &[]));

@@ -13,7 +13,7 @@ use super::scene::{Scene, Sender};
 use super::subject::{self, Subject};
 use super::tracker::Tracker;
 use crate::DropReason;
-use crate::tables::conntrack::{Direction, Fault, FlowKey, Known, Outcome, Packet, Probe, Role, Side, Tick};
+use crate::tables::conntrack::{Direction, Fault, FlowKey, Known, Outcome, Packet, Probe, Side, Tick};
 use crate::wire::Fragment;
 
 /// First of the ports that Linux hands out (`ip_local_port_range`, ip-sysctl.rst); those of RFC 6335, section 6, begin higher.
@@ -166,14 +166,17 @@ fn open(tracker: &mut Tracker, judge: &Judge<'_>, probe: &Probe, packet: &Packet
 }
 
 /// A packet from the middle of a connection nobody knows: the switch is younger than the connection, or forgot it. It
-/// goes on if policy allows the connection. Who opened it cannot be seen; where the ports do not tell, policy has to
-/// allow it both ways, so that nothing passes for a reply that may be none.
+/// goes on if policy allows it both ways, whoever opened it. A packet that only claims to be a reply would pass otherwise.
+///
+/// For some time after the switch has started, one way is enough for TCP, if the ports tell which: otherwise a restart would
+/// cut the connections of every pod that policy isolates.
 #[cold]
 fn adopt(tracker: &mut Tracker, judge: &Judge<'_>, probe: &Probe, packet: &Packet) -> Result<(), DropReason> {
     let flow = probe.flow();
     let as_original = || verdict(judge, judge.seen, &flow);
     let as_reply = || verdict(judge, judge.seen.opposite(), &flow.reverse());
-    let direction = match sent_by_opener(&flow) {
+    let may_be_older = packet.segment.is_some() && tracker.is_young();
+    let direction = match sent_by_opener(&flow).filter(|_| may_be_older) {
         Some(true) => as_original().map(|()| Direction::Original)?,
         Some(false) => as_reply().map(|()| Direction::Reply)?,
         None => as_original().and_then(|()| as_reply()).map(|()| Direction::Original)?,
@@ -182,18 +185,19 @@ fn adopt(tracker: &mut Tracker, judge: &Judge<'_>, probe: &Probe, packet: &Packe
     Ok(())
 }
 
-/// Whether a packet goes the way its connection was opened, as far as it tells: who opens a connection does so from a port
-/// of those that systems hand out, to one below.
+/// Whether a packet goes the way its connection was opened, as far as its ports tell: who opens a connection does so from
+/// one of those that systems hand out, to one below.
 fn sent_by_opener(flow: &FlowKey) -> Option<bool> {
     let is_handed_out = |port: u16| port >= FIRST_HANDED_OUT;
-    match (flow.role, is_handed_out(flow.source_port), is_handed_out(flow.destination_port)) {
-        (Role::Query, ..) | (Role::Any, true, false) => Some(true),
-        (Role::Answer, ..) | (Role::Any, false, true) => Some(false),
-        (Role::Any, ..) => None,
+    match (is_handed_out(flow.source_port), is_handed_out(flow.destination_port)) {
+        (true, false) => Some(true),
+        (false, true) => Some(false),
+        _ => None,
     }
 }
 
-/// An ICMP error about an allowed connection is part of it. Any other is a packet like others without ports.
+/// An ICMP error about an allowed connection is part of it, if it goes to whoever sent the packet that it quotes. Any other
+/// is a packet like others without ports.
 fn relate(
     tracker: &mut Tracker,
     judge: &Judge<'_>,
@@ -201,6 +205,7 @@ fn relate(
     ip: &Ip,
 ) -> Result<(), DropReason> {
     let now = tracker.now;
+    let about = about.filter(|inner| inner.source == ip.destination);
     let known = about.and_then(|inner| tracker.connections.related(now, judge.number, judge.seen, inner));
     match known {
         Some(known) if known.judged_at() == judge.generation() => Ok(()),

@@ -48,14 +48,19 @@ pub(super) fn of(frame: &Frame, ip: &Ip) -> Result<Subject, DropReason> {
     if ip.fragment == Fragment::Later {
         return Ok(Subject::Other);
     }
-    let is_error = match ip.protocol {
-        protocol::ICMP => icmp::v4::is_error,
-        protocol::ICMPV6 => icmp::v6::is_error,
+    let (is_error, redirect): (fn(u8) -> bool, u8) = match ip.protocol {
+        protocol::ICMP => (icmp::v4::is_error, icmp::v4::REDIRECT),
+        protocol::ICMPV6 => (icmp::v6::is_error, icmp::v6::REDIRECT),
         // Ports that are cut off.
         _ => return Err(DropReason::Truncated),
     };
     let kind = *transport.first().ok_or(DropReason::Truncated)?;
-    if is_error(kind) { Ok(Subject::Error(quoted(transport, ip))) } else { Ok(Subject::Other) }
+    // A redirect is for the next router's link alone, and no part of a connection.
+    if is_error(kind) && kind != redirect {
+        Ok(Subject::Error(quoted(transport, ip)))
+    } else {
+        Ok(Subject::Other)
+    }
 }
 
 /// The key of the packet that an ICMP error is about. Only whole packets and first fragments can be told apart.
@@ -91,15 +96,17 @@ pub(super) fn without_ports(ip: &Ip) -> FlowKey {
 /// What the fragments of the packet have in common.
 pub(super) fn fragment_key(frame: &Frame, ip: &Ip) -> Result<FragmentKey, DropReason> {
     let bytes = frame.bytes().get(ethernet::HEADER..).unwrap_or_default();
-    let identification = if ip.source.is_ipv4() {
-        Ipv4::parse(bytes).ok().map(|packet| packet.identification().into())
+    // Over IPv6 the protocol is none of it (RFC 8200, section 4.5): what a later fragment names may be an extension header.
+    let (protocol, identification) = if ip.source.is_ipv4() {
+        (ip.protocol, Ipv4::parse(bytes).ok().map(|packet| packet.identification().into()))
     } else {
-        Ipv6::parse(bytes).and_then(|packet| packet.upper_layer()).ok().map(|upper| upper.identification)
+        let upper = Ipv6::parse(bytes).and_then(|packet| packet.upper_layer());
+        (0, upper.ok().map(|upper| upper.identification))
     };
     Ok(FragmentKey {
         source: ip.source,
         destination: ip.destination,
-        protocol: ip.protocol,
+        protocol,
         identification: identification.ok_or(DropReason::MalformedIp)?,
     })
 }

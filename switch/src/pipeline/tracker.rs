@@ -1,6 +1,6 @@
 //! What a worker remembers of its endpoints' traffic from batch to batch.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::DropReason;
 use crate::tables::EndpointNumber;
@@ -15,6 +15,9 @@ const SWEEP: usize = 256;
 
 /// Connections that are looked at for their age at each tick of the worker, ten a second.
 const AGING: usize = 8192;
+
+/// How long connections may be silent that go on after a restart: TCP keep-alive as applications set it is shorter.
+const YOUTH: Duration = Duration::from_mins(5);
 
 /// The connections and fragmented packets of one worker's endpoints.
 #[derive(Debug)]
@@ -45,6 +48,11 @@ impl Tracker {
     #[inline]
     pub(super) fn set_now(&mut self, now: Instant) {
         self.now = Tick::at(now.saturating_duration_since(self.epoch));
+    }
+
+    /// True while there may be connections that are older than the switch.
+    pub(super) fn is_young(&self) -> bool {
+        self.now <= Tick::at(YOUTH)
     }
 
     /// Forgets connections that are idle for too long.

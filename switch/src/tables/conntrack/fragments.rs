@@ -21,7 +21,7 @@ pub struct FragmentKey {
     pub source: IpAddr,
     /// Address it goes to.
     pub destination: IpAddr,
-    /// What the layer above IP is.
+    /// What the layer above IP is; 0 for IPv6, where it is none of what they have in common.
     pub protocol: u8,
     /// Identification: 16 bits of IPv4, 32 of the IPv6 fragment header.
     pub identification: u32,
