@@ -1,7 +1,6 @@
 //! ADD gives a pod everything, or leaves nothing.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -118,10 +117,8 @@ fn a_refusing_switch_leaves_nothing_behind() {
 fn a_hanging_switch_is_given_up_on_and_leaves_nothing_behind() {
     let (node, pod) = (TestNode::new(), Place::new());
     node.state().lock().unwrap().mood = Mood::HangsOnAdd;
-    let begin = Instant::now();
     let details = node.add("c1", &pod).fails_with(11);
     assert!(details.contains("AddEndpoint within 8 s"), "{details}");
-    assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());
     assert_eq!(pod.interfaces(), Vec::<String>::new());
     // It had taken the endpoint in; only its answer did not come.
     assert_eq!(node.state().lock().unwrap().removals, ["c1/eth0"]);

@@ -112,7 +112,7 @@ impl<D: Dataplane + 'static> Drop for Awaited<D> {
             let Ok(mut control) = control.lock() else { return };
             match control.remove_if_closed(&id, port) {
                 Ok(()) => {
-                    tracing::info!(id, "nobody waits for this endpoint any more; if closed, it is gone");
+                    tracing::info!(id, "nobody waits for this endpoint any more; it is removed unless an image has opened it meanwhile");
                 }
                 Err(error) => tracing::warn!(id, %error, "an endpoint nobody waits for cannot be removed"),
             }

@@ -34,3 +34,29 @@ impl TargetOptions {
 pub(crate) fn lab_instead_of_node() -> Option<State> {
     if Path::new(heddle_api::DEFAULT_SOCKET).exists() { None } else { State::current().ok() }
 }
+
+/// What the switches of a lab answer, with the names of their nodes. One that does not answer is named on standard error, and
+/// the others are asked all the same; only when none answers is that an error.
+pub(crate) fn ask_every_node<T>(
+    lab: &State,
+    ask: impl Fn(&mut Control) -> Result<T>,
+) -> Result<Vec<(String, T)>> {
+    let mut answers = Vec::new();
+    let mut silent = Vec::new();
+    for node in &lab.nodes {
+        let answer = Control::connect(&node.socket).and_then(|mut control| ask(&mut control));
+        match answer.with_context(|| format!("node {}", node.name)) {
+            Ok(answer) => answers.push((node.name.to_string(), answer)),
+            Err(error) => silent.push(error),
+        }
+    }
+    if answers.is_empty()
+        && let Some(error) = silent.pop()
+    {
+        return Err(error);
+    }
+    for error in silent {
+        eprintln!("left out: {error:#}");
+    }
+    Ok(answers)
+}

@@ -40,6 +40,15 @@ impl Namespace {
         Ok(Netns::open(self.path())?.run(work)?)
     }
 
+    /// Becomes the command, inside, with a /sys that shows the namespace's interfaces and not the machine's. Comes back only
+    /// with the reason why it cannot.
+    pub fn run_in_place(&self, command: &mut Command) -> Result<std::io::Error> {
+        use std::os::unix::process::CommandExt;
+        // The thread that enters the namespace is the one that becomes the command, and the others end with that.
+        let become_it = || own_sysfs().map_or_else(|error| error, |()| command.exec());
+        self.run(become_it)
+    }
+
     /// Runs a command inside and waits for it.
     pub fn output(&self, command: &mut Command) -> Result<Output> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -149,4 +158,15 @@ impl Pong {
     pub fn all(&self) -> bool {
         self.answered == self.sent
     }
+}
+
+/// Puts a sysfs of the thread's network namespace on /sys, seen by this thread and what it becomes, as `ip netns exec` does.
+fn own_sysfs() -> std::io::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    const NOTHING: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(NOTHING, "/", NOTHING, MsFlags::MS_SLAVE | MsFlags::MS_REC, NOTHING)?;
+    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), NOTHING)?;
+    Ok(())
 }

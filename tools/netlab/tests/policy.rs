@@ -1,5 +1,5 @@
 //! Policies in a directory are in force on every node: pods are who their manifests say, from their first packet on, and an agent or a
-//! switch that is away opens nothing and cuts nothing.
+//! switch that is away opens nothing.
 #![allow(clippy::unwrap_used)]
 
 mod common;

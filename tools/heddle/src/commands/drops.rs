@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use heddle_api as api;
 use heddle_netlab::Control;
 use serde::Serialize;
 
 use crate::args::{DropsOptions, Output, TargetOptions};
 use crate::output::{align_right, print, print_json, table};
-use crate::target::lab_instead_of_node;
+use crate::target::{ask_every_node, lab_instead_of_node};
 
 /// One reason, over all the switches asked.
 #[derive(Debug, Serialize)]
@@ -24,16 +24,10 @@ struct Row {
 
 pub(super) fn run(target: &TargetOptions, options: DropsOptions) -> Result<()> {
     let lab = if target.is_default() { lab_instead_of_node() } else { None };
-    let mut sources = Vec::new();
-    match lab {
-        Some(lab) => {
-            for node in &lab.nodes {
-                let drops = Control::connect(&node.socket).and_then(|mut control| control.drops());
-                sources.push((node.name.to_string(), drops.with_context(|| format!("node {}", node.name))?));
-            }
-        }
-        None => sources.push((String::new(), target.connect()?.drops()?)),
-    }
+    let sources = match lab {
+        Some(lab) => ask_every_node(&lab, Control::drops)?,
+        None => vec![(String::new(), target.connect()?.drops()?)],
+    };
     if options.format.output == Output::Json {
         return print_json(&add_up(sources));
     }

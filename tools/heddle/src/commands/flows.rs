@@ -2,27 +2,21 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use heddle_api as api;
 use heddle_netlab::Control;
 
 use crate::args::{FlowsOptions, Output, TargetOptions};
 use crate::output::{align_right, bytes, print, print_json, table};
-use crate::target::lab_instead_of_node;
+use crate::target::{ask_every_node, lab_instead_of_node};
 use crate::view::{Endpoint, Flow};
 
 pub(super) fn run(target: &TargetOptions, options: &FlowsOptions) -> Result<()> {
     let lab = if target.is_default() { lab_instead_of_node() } else { None };
-    let mut flows = Vec::new();
-    match lab {
-        Some(lab) => {
-            for node in &lab.nodes {
-                let of_node = Control::connect(&node.socket).and_then(|mut control| read(&mut control));
-                flows.extend(of_node.with_context(|| format!("node {}", node.name))?);
-            }
-        }
-        None => flows.extend(read(&mut target.connect()?)?),
-    }
+    let mut flows = match lab {
+        Some(lab) => ask_every_node(&lab, read)?.into_iter().flat_map(|(_, flows)| flows).collect(),
+        None => read(&mut target.connect()?)?,
+    };
     if let Some(pod) = &options.pod {
         flows.retain(|flow| is_of(flow, pod));
     }

@@ -1,6 +1,5 @@
 //! `heddle lab`.
 
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -75,8 +74,7 @@ fn exec(options: &LabExec) -> Result<ExitCode> {
         Name::Wire | Name::Peer(_) => {}
     }
     let Some((program, arguments)) = options.command.split_first() else { bail!("no command") };
-    // The thread that enters the namespace is the one that becomes the command, and the others end with that.
-    let error = Namespace::of(name).run(|| Command::new(program).args(arguments).exec())?;
+    let error = Namespace::of(name).run_in_place(Command::new(program).args(arguments))?;
     eprintln!("error: cannot run {program} in {name}: {error}");
     Ok(ExitCode::from(CANNOT_RUN))
 }
