@@ -1,7 +1,7 @@
 //! A directory of manifests, YAML or JSON, as what a cluster would have after `kubectl apply`.
 //!
-//! [`Manifests::load`] reads all of it once. Who watches a directory takes the steps by itself: which [`files`] there are, what is
-//! in [each of them](ManifestFile), and what they say [together](combine).
+//! [`Manifests::load`] reads all of it once. Who watches a directory takes the steps by itself: which [`files()`] there are, what is
+//! in [each of them](ManifestFile), and what they say [together](combine()).
 
 mod combine;
 mod document;

@@ -69,17 +69,18 @@ pub fn validate_namespace(namespace: &core::Namespace) -> Result<Namespace, Refu
 }
 
 /// Reads an object as the API server's strict validation does: a field it does not know is a mistake (in a policy, one that may
-/// open what was meant to be closed). All unknown fields are reported, or the first wrong type.
-pub fn read_strictly<T: DeserializeOwned + Serialize>(value: &Value) -> Result<T, Vec<Problem>> {
+/// open what was meant to be closed). Returns the object and all fields that are unknown, so that what else is wrong with it can be
+/// found in one go; or the first value of a wrong type.
+pub fn read_strictly<T: DeserializeOwned + Serialize>(value: &Value) -> Result<(T, Vec<Problem>), Problem> {
     let object: T = serde_path_to_error::deserialize(value).map_err(|error| {
         let field = error.path().to_string();
         let field = if field == "." { String::new() } else { field };
-        vec![Problem { field, reason: error.into_inner().to_string() }]
+        Problem { field, reason: error.into_inner().to_string() }
     })?;
     let mut problems = Problems::default();
     let known = serde_json::to_value(&object).unwrap_or_default();
     unknown_fields(value, &known, "", &mut problems);
-    if problems.0.is_empty() { Ok(object) } else { Err(problems.0) }
+    Ok((object, problems.0))
 }
 
 /// Reports what is in `given` and did not come through reading and writing.

@@ -80,7 +80,7 @@ fn mistakes_are_found_with_their_lines() {
         {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
          "metadata": {"name": "fine", "namespace": "shop"}},
         {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "typo"},
-         "spec": {"podSelecter": {}}}]}"#;
+         "spec": {"podSelecter": {}, "policyTypes": ["Igress"]}}]}"#;
     let files = [
         ("a.yaml", CLUSTER),
         ("b/c.yml", POLICIES),
@@ -104,6 +104,7 @@ fn mistakes_are_found_with_their_lines() {
         ("c.yml", 27, ""),
         ("d.json", 3, "metadata.name"),
         ("d.json", 5, "spec.podSelecter"),
+        ("d.json", 5, "spec.policyTypes[0]"),
     ];
     assert_eq!(lines, expected, "{report}");
     assert_eq!(

@@ -136,12 +136,11 @@ fn names_labels_and_pods_are_checked() {
 fn reading_strictly_names_fields_that_do_not_exist() {
     type Policy = k8s_openapi::api::networking::v1::NetworkPolicy;
     let read = |spec: Value| {
-        fields(
-            read_strictly::<Policy>(
-                &json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": spec}),
-            )
-            .err(),
-        )
+        let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": spec});
+        fields(Some(match read_strictly::<Policy>(&policy) {
+            Ok((_, unknown)) => unknown,
+            Err(problem) => vec![problem],
+        }))
     };
     let typos = json!({"podselector": {}, "ingress": [{"from": [{"podSelector": {"matchlabels": {"a": "b"}}}]}, {"form": []}]});
     assert_eq!(

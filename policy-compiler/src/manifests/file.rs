@@ -148,11 +148,12 @@ impl ManifestFile {
         T: serde::de::DeserializeOwned + Serialize,
     {
         let problems = match validate::read_strictly::<T>(value) {
-            Ok(object) => match check(&object) {
-                Ok(model) => return Some(model),
-                Err(refusal) => refusal.problems,
+            Ok((object, unknown)) => match check(&object) {
+                Ok(model) if unknown.is_empty() => return Some(model),
+                Ok(_) => unknown,
+                Err(refusal) => unknown.into_iter().chain(refusal.problems).collect(),
             },
-            Err(problems) => problems,
+            Err(problem) => vec![problem],
         };
         let name = name_in(value, kind);
         let finding = |Problem { field, reason }| Finding {
