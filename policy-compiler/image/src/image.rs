@@ -59,6 +59,14 @@ impl Image {
         }
     }
 
+    /// True for the addresses of pods.
+    pub fn has_pod(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.pods_v4.get(&v4).is_some(),
+            IpAddr::V6(v6) => self.pods_v6.get(&v6).is_some(),
+        }
+    }
+
     /// The policy class of a pod, if this image knows the pod. What holds for an unknown pod is the caller's to decide.
     pub fn endpoint(&self, namespace: &str, name: &str) -> Option<PolicyClassNumber> {
         self.endpoints.get(format!("{namespace}/{name}").as_str()).copied()

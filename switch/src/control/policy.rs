@@ -206,10 +206,7 @@ impl<D: Dataplane> Control<D> {
 /// What an image makes of an endpoint. One that is closed opens only when the image knows its addresses too: until then others
 /// would not know it, and their rules would deny it what they are to allow.
 fn named(image: &Image, spec: &EndpointSpec, before: EndpointPolicy) -> EndpointPolicy {
-    let known = |address: &IpAddr| match address {
-        IpAddr::V4(v4) => image.pods_v4.get(v4).is_some(),
-        IpAddr::V6(v6) => image.pods_v6.get(v6).is_some(),
-    };
+    let known = |address: &IpAddr| image.has_pod(*address);
     match (before, image.endpoint(&spec.pod_namespace, &spec.pod_name)) {
         (EndpointPolicy::Open, _) => EndpointPolicy::Open,
         (EndpointPolicy::Closed, Some(class)) if spec.addresses.iter().all(known) => {

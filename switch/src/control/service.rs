@@ -1,10 +1,10 @@
 //! The gRPC service: a translation, and the hand-over to threads that may wait.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use heddle_api as api;
 use heddle_api::switch_server::Switch;
 use heddle_image::Image;
@@ -112,18 +112,17 @@ impl<D: Dataplane + 'static> Switch for SwitchService<D> {
         Ok(Response::new(api::RemoveEndpointResponse { removed }))
     }
 
-    type WatchEndpointsStream =
-        Pin<Box<dyn futures_util::Stream<Item = Result<api::EndpointEvent, Status>> + Send>>;
+    type WatchEndpointsStream = BoxStream<'static, Result<api::EndpointEvent, Status>>;
 
     async fn watch_endpoints(
         &self,
         _: Request<api::WatchEndpointsRequest>,
     ) -> Result<Response<Self::WatchEndpointsStream>, Status> {
         let events = self.call(Control::watch_endpoints).await?;
-        let stream = futures_util::stream::unfold(events, |mut events: EndpointEvents| async {
+        let stream = stream::unfold(events, |mut events: EndpointEvents| async {
             Some((events.recv().await?.map_err(Status::from), events))
         });
-        Ok(Response::new(Box::pin(stream)))
+        Ok(Response::new(stream.boxed()))
     }
 
     async fn set_policy(
@@ -174,7 +173,7 @@ impl<D: Dataplane + 'static> Switch for SwitchService<D> {
         self.call(|control| control.status()).await.map(Response::new)
     }
 
-    type ListFlowsStream = futures_util::stream::BoxStream<'static, Result<api::ListFlowsResponse, Status>>;
+    type ListFlowsStream = BoxStream<'static, Result<api::ListFlowsResponse, Status>>;
 
     async fn list_flows(
         &self,
@@ -182,9 +181,8 @@ impl<D: Dataplane + 'static> Switch for SwitchService<D> {
     ) -> Result<Response<Self::ListFlowsStream>, Status> {
         let endpoint = request.into_inner().endpoint;
         let flows = self.call(move |control| control.list_flows(&endpoint)).await?;
-        let parts =
-            flows.chunks(FLOWS_A_MESSAGE).map(|flows| Ok(api::ListFlowsResponse { flows: flows.to_vec() }));
-        Ok(Response::new(futures_util::stream::iter(parts.collect::<Vec<_>>()).boxed()))
+        let parts = stream::iter(flows).chunks(FLOWS_A_MESSAGE);
+        Ok(Response::new(parts.map(|flows| Ok(api::ListFlowsResponse { flows })).boxed()))
     }
 
     async fn list_drops(

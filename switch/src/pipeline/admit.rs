@@ -104,6 +104,5 @@ fn is_this_node(scene: &Scene<'_>, address: IpAddr) -> bool {
             address == node.icmp_source_v6 || uplink.and_then(|uplink| uplink.address_v6) == Some(address)
         }
     };
-    let host = scene.tables.endpoints.get(HOST);
-    own || scene.is_gateway(address) || host.is_some_and(|host| host.addresses.contains(&address))
+    own || scene.is_gateway(address) || scene.tables.is_host(address)
 }

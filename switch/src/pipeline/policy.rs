@@ -6,7 +6,7 @@ use heddle_image::{Direction, PolicyClassNumber, Protocol};
 
 use crate::DropReason;
 use crate::tables::conntrack::{FlowKey, Side};
-use crate::tables::{Endpoint, EndpointNumber, EndpointPolicy, HOST, Tables};
+use crate::tables::{Endpoint, EndpointNumber, EndpointPolicy, Tables};
 
 /// One endpoint that a packet leaves or enters, as the one who judges it there.
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +57,7 @@ impl<'t> Judge<'t> {
     /// Policies have no say between a pod and its own node, nor between a pod and itself. That an address of the node
     /// is the node's, `admit` has made sure: no pod and no other node can send with it.
     fn is_exempt(&self, peer: IpAddr) -> bool {
-        let node = self.tables.endpoints.get(HOST);
-        self.endpoint.addresses.contains(&peer) || node.is_some_and(|node| node.addresses.contains(&peer))
+        self.endpoint.addresses.contains(&peer) || self.tables.is_host(peer)
     }
 }
 

@@ -126,9 +126,7 @@ impl Pipeline {
     /// Goes on removing connections of endpoints that are gone.
     #[inline]
     pub fn sweep(&mut self) {
-        if self.tracker.is_sweeping() {
-            self.tracker.sweep();
-        }
+        self.tracker.sweep();
     }
 
     /// True while there is something to [`sweep`](Self::sweep).

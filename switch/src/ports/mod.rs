@@ -29,15 +29,18 @@ pub struct PortId {
     pub serial: u32,
 }
 
-/// Packets the kernel dropped before the port could receive them, since the port was opened.
+/// Packets dropped outside of the worker's sight since the port was opened: by the kernel, before the port could receive
+/// them, and by the port itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KernelDrops {
+pub struct PortDrops {
     /// The receive ring was full.
     pub rx_ring_full: u64,
     /// There was no frame to receive into.
     pub no_frame: u64,
     /// The packet did not fit a frame, or could not be received for another reason.
     pub invalid: u64,
+    /// `transmit` took them, but they were too short or too long to send.
+    pub unsendable: u64,
 }
 
 /// Something frames enter or leave by.
@@ -62,13 +65,8 @@ pub trait Port: Send {
     /// Frames the port holds.
     fn frames(&self) -> HeldFrames;
 
-    /// What the kernel dropped so far; nothing for ports the kernel has no part in. A system call for others.
-    fn kernel_drops(&self) -> KernelDrops {
-        KernelDrops::default()
-    }
-
-    /// Packets that `transmit` took and dropped since the port was opened, because they were too short or too long for it.
-    fn unsendable(&self) -> u64 {
-        0
+    /// What was dropped so far; nothing for ports the kernel has no part in. A system call for others.
+    fn drops(&self) -> PortDrops {
+        PortDrops::default()
     }
 }

@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use heddle_xsk::{HeldFrames, Pool, Socket};
 
-use super::{Batch, KernelDrops, Port};
+use super::{Batch, Port, PortDrops};
 
 /// A port whose other side is an interface of the kernel: a pod's veth, the host's, or the uplink.
 #[derive(Debug)]
 pub struct XskPort {
     socket: Socket,
-    /// As last told, should the kernel not answer.
-    drops: Cell<KernelDrops>,
+    /// What the kernel told last, should it not answer.
+    drops: Cell<PortDrops>,
 }
 
 impl XskPort {
@@ -56,18 +56,15 @@ impl Port for XskPort {
         self.socket.frames()
     }
 
-    fn kernel_drops(&self) -> KernelDrops {
+    fn drops(&self) -> PortDrops {
         if let Ok(statistics) = self.socket.statistics() {
-            self.drops.set(KernelDrops {
+            self.drops.set(PortDrops {
                 rx_ring_full: statistics.rx_ring_full,
                 no_frame: statistics.rx_no_frame,
                 invalid: statistics.rx_dropped + statistics.rx_invalid,
+                unsendable: 0,
             });
         }
-        self.drops.get()
-    }
-
-    fn unsendable(&self) -> u64 {
-        self.socket.faults().unsendable
+        PortDrops { unsendable: self.socket.faults().unsendable, ..self.drops.get() }
     }
 }

@@ -10,6 +10,8 @@ mod node;
 pub mod publish;
 mod vteps;
 
+use std::net::IpAddr;
+
 pub use endpoints::{Endpoint, EndpointNumber, EndpointPolicy, Endpoints, HOST};
 pub use fib::{Fib, NextHop};
 pub use heddle_paged::Paged;
@@ -31,6 +33,13 @@ pub struct Tables {
     pub policy: Policy,
     /// What the node itself is.
     pub node: Node,
+}
+
+impl Tables {
+    /// True for the addresses of the node itself.
+    pub fn is_host(&self, address: IpAddr) -> bool {
+        self.endpoints.get(HOST).is_some_and(|host| host.addresses.contains(&address))
+    }
 }
 
 /// The policy image in force.

@@ -28,11 +28,9 @@ impl<'a> Ipv4<'a> {
     /// Checks version, all lengths and the header checksum. Bytes behind the packet are not part of the view.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Defect> {
-        let (header, _) = bytes.split_first_chunk::<HEADER>().ok_or(Defect::Truncated)?;
-        let [version_and_len, ..] = *header;
-        let header_len = usize::from(version_and_len & 0xf) * 4;
+        let (header, header_len) = start(bytes)?;
         let total_len = usize::from(u16::from_be_bytes(field::<2, 2, HEADER>(header)));
-        if version_and_len >> 4 != 4 || header_len < HEADER || total_len < header_len {
+        if total_len < header_len {
             return Err(Defect::Malformed);
         }
         let (whole_header, payload) = bytes
@@ -49,12 +47,7 @@ impl<'a> Ipv4<'a> {
     /// As [`parse`](Self::parse), of a packet that an ICMP error quotes: it may end anywhere behind its header, and its
     /// checksum may be that of another TTL.
     pub fn parse_quoted(bytes: &'a [u8]) -> Result<Self, Defect> {
-        let (header, _) = bytes.split_first_chunk::<HEADER>().ok_or(Defect::Truncated)?;
-        let [version_and_len, ..] = *header;
-        let header_len = usize::from(version_and_len & 0xf) * 4;
-        if version_and_len >> 4 != 4 || header_len < HEADER {
-            return Err(Defect::Malformed);
-        }
+        let (header, header_len) = start(bytes)?;
         let (whole_header, payload) = bytes.split_at_checked(header_len).ok_or(Defect::Truncated)?;
         Ok(Self { header, options: whole_header.get(HEADER..).unwrap_or_default(), payload })
     }
@@ -129,6 +122,20 @@ impl<'a> Ipv4<'a> {
     #[inline]
     fn flags_and_offset(&self) -> u16 {
         u16::from_be_bytes(field::<6, 2, HEADER>(self.header))
+    }
+}
+
+/// The fixed part of the header, and the length of all of it; checks the version and that length.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "every packet begins here")]
+fn start(bytes: &[u8]) -> Result<(&[u8; HEADER], usize), Defect> {
+    let (header, _) = bytes.split_first_chunk::<HEADER>().ok_or(Defect::Truncated)?;
+    let [version_and_len, ..] = *header;
+    let header_len = usize::from(version_and_len & 0xf) * 4;
+    if version_and_len >> 4 != 4 || header_len < HEADER {
+        Err(Defect::Malformed)
+    } else {
+        Ok((header, header_len))
     }
 }
 

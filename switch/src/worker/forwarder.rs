@@ -13,7 +13,7 @@ use super::port_list::PortList;
 use super::slot::Slot;
 use crate::DropReason;
 use crate::pipeline::{Ingress, Outbox, Pipeline};
-use crate::ports::{Batch, KernelDrops};
+use crate::ports::{Batch, PortDrops};
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
 
@@ -80,7 +80,7 @@ impl Forwarder {
         self.ports.retire_silent(now);
         if now >= self.next_tick {
             self.next_tick = now + self.tick;
-            self.ports.count_kernel_drops(&self.stats);
+            self.ports.count_port_drops(&self.stats);
             self.pipeline.tick(now);
         }
         self.pipeline.sweep();
@@ -157,23 +157,12 @@ impl Forwarder {
 
     pub(super) fn attach(&mut self, attach: Attach) {
         let Attach { id, ingress, port, stats, done } = attach;
-        let counted = KernelDrops::default();
+        let counted = PortDrops::default();
         if let Ingress::Endpoint(number) = ingress {
             self.pipeline.welcome(number);
         }
         let (last_used, outgoing) = (Instant::now(), Batch::new());
-        let counted_unsendable = 0;
-        let slot = Slot {
-            id,
-            ingress,
-            port,
-            stats,
-            outgoing,
-            counted,
-            counted_unsendable,
-            last_used,
-            polled: false,
-        };
+        let slot = Slot { id, ingress, port, stats, outgoing, counted, last_used, polled: false };
         done.answer(self.ports.insert(slot));
     }
 

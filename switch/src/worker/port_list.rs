@@ -69,7 +69,7 @@ impl PortList {
     pub(super) fn remove(&mut self, id: PortId, pool: &mut Pool, stats: &WorkerStats) -> Option<Slot> {
         let mut slot = self.slots.get_mut(usize::from(id.slot))?.take_if(|slot| slot.id == id)?;
         slot.send(pool, stats);
-        slot.count_kernel_drops(stats);
+        slot.count_port_drops(stats);
         if let Some(fd) = slot.port.wait_fd() {
             self.watch.remove(fd);
         }
@@ -207,8 +207,8 @@ impl PortList {
     }
 
     /// Adds up what the kernel dropped, for all ports: a system call each.
-    pub(super) fn count_kernel_drops(&mut self, stats: &WorkerStats) {
-        self.slots.iter_mut().flatten().for_each(|slot| slot.count_kernel_drops(stats));
+    pub(super) fn count_port_drops(&mut self, stats: &WorkerStats) {
+        self.slots.iter_mut().flatten().for_each(|slot| slot.count_port_drops(stats));
     }
 
     /// Frames that all ports hold.

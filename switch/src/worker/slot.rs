@@ -7,7 +7,7 @@ use heddle_xsk::Pool;
 
 use crate::DropReason;
 use crate::pipeline::Ingress;
-use crate::ports::{Batch, KernelDrops, Port, PortId};
+use crate::ports::{Batch, Port, PortDrops, PortId};
 use crate::stats::{PortStats, WorkerStats};
 
 /// A port, what it is, and what waits to leave by it.
@@ -18,10 +18,8 @@ pub(super) struct Slot {
     pub(super) stats: Arc<PortStats>,
     /// Frames of this round that leave by the port.
     pub(super) outgoing: Batch,
-    /// What of the kernel's drops was counted already.
-    pub(super) counted: KernelDrops,
-    /// What of the port's unsendable packets was counted already.
-    pub(super) counted_unsendable: u64,
+    /// What of the port's drops was counted already.
+    pub(super) counted: PortDrops,
     /// When something last came or left by the port.
     pub(super) last_used: Instant,
     /// Whether it is in the list of polled ports.
@@ -57,19 +55,18 @@ impl Slot {
     }
 
     /// Adds what the kernel and the port dropped since the last call to the worker's drops.
-    pub(super) fn count_kernel_drops(&mut self, worker: &WorkerStats) {
-        let (now, before) = (self.port.kernel_drops(), self.counted);
-        let unsendable = self.port.unsendable();
+    pub(super) fn count_port_drops(&mut self, worker: &WorkerStats) {
+        let (now, before) = (self.port.drops(), self.counted);
         let reasons = [
             (DropReason::KernelRxRingFull, now.rx_ring_full, before.rx_ring_full),
             (DropReason::KernelNoFrame, now.no_frame, before.no_frame),
             (DropReason::KernelRxInvalid, now.invalid, before.invalid),
-            (DropReason::Unsendable, unsendable, self.counted_unsendable),
+            (DropReason::Unsendable, now.unsendable, before.unsendable),
         ];
         for (reason, now, before) in reasons {
             worker.count_drops(reason, now.saturating_sub(before));
         }
-        (self.counted, self.counted_unsendable) = (now, unsendable);
+        self.counted = now;
     }
 }
 
@@ -83,7 +80,7 @@ mod tests {
     use super::*;
 
     /// A port that only has totals.
-    struct Totals(KernelDrops, u64);
+    struct Totals(PortDrops);
 
     impl Port for Totals {
         fn receive(&mut self, _: &mut Pool, _: &mut Batch) {}
@@ -98,11 +95,8 @@ mod tests {
         fn frames(&self) -> HeldFrames {
             HeldFrames::default()
         }
-        fn kernel_drops(&self) -> KernelDrops {
+        fn drops(&self) -> PortDrops {
             self.0
-        }
-        fn unsendable(&self) -> u64 {
-            self.1
         }
     }
 
@@ -111,19 +105,23 @@ mod tests {
         let mut slot = Slot {
             id: PortId { worker: 0, slot: 0, serial: 0 },
             ingress: Ingress::Uplink,
-            port: Box::new(Totals(KernelDrops::default(), 0)),
+            port: Box::new(Totals(PortDrops::default())),
             stats: Arc::default(),
             outgoing: Batch::new(),
-            counted: KernelDrops::default(),
-            counted_unsendable: 0,
+            counted: PortDrops::default(),
             last_used: Instant::now(),
             polled: false,
         };
         let worker = WorkerStats::default();
         for (total, expected) in [(1, [1, 2, 3, 4]), (1, [1, 2, 3, 4]), (10, [10, 20, 30, 40])] {
-            let drops = KernelDrops { rx_ring_full: total, no_frame: 2 * total, invalid: 3 * total };
-            slot.port = Box::new(Totals(drops, 4 * total));
-            slot.count_kernel_drops(&worker);
+            let drops = PortDrops {
+                rx_ring_full: total,
+                no_frame: 2 * total,
+                invalid: 3 * total,
+                unsendable: 4 * total,
+            };
+            slot.port = Box::new(Totals(drops));
+            slot.count_port_drops(&worker);
             let reasons = [
                 DropReason::KernelRxRingFull,
                 DropReason::KernelNoFrame,

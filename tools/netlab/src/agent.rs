@@ -2,9 +2,9 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
 use crate::control::Control;
 use crate::daemon::{Files, spawn, tail};
@@ -12,6 +12,7 @@ use crate::manifests::Directories;
 use crate::names::Name;
 use crate::observer::Observer;
 use crate::process::Process;
+use crate::ready::poll;
 
 /// How long it may take until the first image.
 const START: Duration = Duration::from_secs(15);
@@ -32,17 +33,15 @@ pub(crate) fn wait_ready(
     control: &mut Control,
     observer: &dyn Observer,
 ) -> Result<()> {
-    let deadline = Instant::now() + START;
-    while control.status()?.policy.unwrap_or_default().generation == 0 {
+    poll(START, observer, |late| {
+        let has_image = control.status()?.policy.unwrap_or_default().generation != 0;
         let log = || tail(&files.agent_log);
-        if !process.is_alive() {
+        if !has_image && !process.is_alive() {
             bail!("heddle-agent ended at once; its log says:\n{}", log());
         }
-        if Instant::now() > deadline {
+        if !has_image && late {
             bail!("heddle-agent sends no policy image; its log says:\n{}", log());
         }
-        ensure!(!observer.is_interrupted(), "interrupted");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
+        Ok(has_image.then_some(()))
+    })
 }

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use heddle_netdev::Netns;
 use ipnet::IpNet;
 use serde::Serialize;
@@ -16,6 +16,7 @@ use crate::names::Name;
 use crate::namespace::Namespace;
 use crate::observer::Observer;
 use crate::process::Process;
+use crate::ready::poll;
 use crate::spec::{LabSpec, Underlay, VNI, VXLAN_PORT, cluster_cidrs, pod_cidrs};
 
 /// How long a switch may take until it answers.
@@ -83,25 +84,22 @@ pub(crate) fn spawn(mut command: Command, node: Name, log: &Path) -> Result<Proc
 
 /// Waits until the switch answers on its socket.
 pub(crate) fn wait_ready(process: Process, files: &Files, observer: &dyn Observer) -> Result<Control> {
-    let deadline = Instant::now() + START;
-    loop {
+    poll(START, observer, |late| {
         let answer = Control::connect(&files.socket).and_then(|mut control| {
             control.describe()?;
             Ok(control)
         });
         match answer {
-            Ok(control) => return Ok(control),
+            Ok(control) => Ok(Some(control)),
             Err(_) if !process.is_alive() => {
                 bail!("heddle-switch ended at once; its log says:\n{}", tail(&files.log))
             }
-            Err(error) if Instant::now() > deadline => {
+            Err(error) if late => {
                 bail!("heddle-switch does not answer: {error:#}; its log says:\n{}", tail(&files.log));
             }
-            Err(_) => {}
+            Err(_) => Ok(None),
         }
-        ensure!(!observer.is_interrupted(), "interrupted");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    })
 }
 
 /// As `heddle-switch --config` reads it.

@@ -21,11 +21,29 @@ const RESOLVE: Duration = Duration::from_secs(30);
 /// How long the kernel may take to make addresses usable.
 const USABLE: Duration = Duration::from_secs(30);
 
+/// Asks every few milliseconds until there is an answer. `ask` is told when `patience` is over, and then has to have one or fail;
+/// an interrupt ends the waiting as well.
+pub(crate) fn poll<T>(
+    patience: Duration,
+    observer: &dyn Observer,
+    mut ask: impl FnMut(bool) -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let late = Instant::now() > deadline;
+        if let Some(answer) = ask(late)? {
+            return Ok(answer);
+        }
+        ensure!(!late, "not in {} s", patience.as_secs());
+        ensure!(!observer.is_interrupted(), "interrupted");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Waits until every IPv6 address in these namespaces is usable. Even where duplicate address detection is switched off,
 /// the kernel ends it on a work queue of its own, and meanwhile nothing is sent from a link-local address.
 pub(crate) fn await_addresses(names: &[Name], observer: &dyn Observer) -> Result<()> {
-    let deadline = Instant::now() + USABLE;
-    loop {
+    poll(USABLE, observer, |late| {
         let waiting = parallel::map(names, |name| -> Result<_> {
             let netns = Netns::open(Namespace::of(*name).path())?;
             let tentative = wire::in_namespace(&netns, async |link| Ok(link.tentative_addresses().await?))?;
@@ -33,19 +51,14 @@ pub(crate) fn await_addresses(names: &[Name], observer: &dyn Observer) -> Result
         });
         let waiting: Vec<String> =
             waiting.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        ensure!(!observer.is_interrupted(), "interrupted");
-        if Instant::now() > deadline {
-            let seconds = USABLE.as_secs();
-            bail!(
-                "not usable after {seconds} s: {}; is the interface without a carrier?",
-                waiting.join(", ")
-            );
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        ensure!(
+            waiting.is_empty() || !late,
+            "not usable after {} s: {}; is the interface without a carrier?",
+            USABLE.as_secs(),
+            waiting.join(", ")
+        );
+        Ok(waiting.is_empty().then_some(()))
+    })
 }
 
 /// Waits until every switch knows the next hop towards every VTEP it has routes to. Setting a route is done before that:
@@ -54,13 +67,9 @@ pub(crate) fn await_next_hops(nodes: &[NodeState], observer: &dyn Observer) -> R
     let deadline = Instant::now() + RESOLVE;
     for node in nodes {
         let mut control = Control::connect(&node.socket)?;
-        loop {
+        poll(deadline.saturating_duration_since(Instant::now()), observer, |late| {
             let missing = unresolved(&control.fib()?);
-            if missing.is_empty() {
-                break;
-            }
-            ensure!(!observer.is_interrupted(), "interrupted");
-            if Instant::now() > deadline {
+            if late && !missing.is_empty() {
                 let missing: Vec<_> = missing.into_iter().collect();
                 let log = Files::of(Path::new(STATE_DIR), node.name).log;
                 bail!(
@@ -71,8 +80,8 @@ pub(crate) fn await_next_hops(nodes: &[NodeState], observer: &dyn Observer) -> R
                     daemon::tail(&log)
                 );
             }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            Ok(missing.is_empty().then_some(()))
+        })?;
     }
     Ok(())
 }
