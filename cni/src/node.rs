@@ -78,6 +78,7 @@ mod tests {
             pod_cidrs: vec!["10.244.1.0/24".to_owned(), "fd00:10:244:1::/64".to_owned()],
             gateways: vec!["169.254.1.1".to_owned(), "fe80::1".to_owned()],
             pod_mtu: 1450,
+            attach_mode: "direct".into(),
             ..heddle_api::Node::default()
         }
     }

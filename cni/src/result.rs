@@ -98,6 +98,7 @@ mod tests {
             pod_cidrs: vec!["10.1.0.0/24".to_owned(), "fd00::/64".to_owned()],
             gateways: vec!["169.254.1.1".to_owned(), "fe80::1".to_owned()],
             pod_mtu: 1450,
+            attach_mode: "direct".into(),
             ..heddle_api::Node::default()
         };
         let made = Made {

@@ -14,6 +14,8 @@ use ipnet::IpNet;
 pub(crate) use rules::{MAX_MTU, MIN_MTU};
 use section::Section;
 
+use crate::tables::AttachMode;
+
 /// All settings, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -33,6 +35,10 @@ pub struct Config {
     pub masquerade: bool,
     /// Whether connections of pods are judged by network policies.
     pub policy: PolicyMode,
+    /// How pods are attached that do not say otherwise, and the host's own port.
+    pub attach: AttachMode,
+    /// The kernel's map of judged flows.
+    pub flow_cache: FlowCacheConfig,
     /// Pod MTU, where it is not to follow from the uplink's.
     pub mtu: Option<u16>,
     /// The way to other nodes, if there is one.
@@ -121,6 +127,13 @@ impl Polling {
             Self::Busy => "busy",
         }
     }
+}
+
+/// Section `[flow_cache]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowCacheConfig {
+    /// Flows it holds at most; a connection is two.
+    pub flows: u32,
 }
 
 /// Section `[frames]`.
@@ -218,6 +231,9 @@ impl Config {
         let masquerade = top.get("masquerade", section::boolean);
         let modes = [("enforced", PolicyMode::Enforced), ("off", PolicyMode::Off)];
         let policy = top.get("policy", |value| section::one_of(value, &modes));
+        let modes = [("direct", AttachMode::Direct), ("cached", AttachMode::Cached)];
+        let attach = top.get("attach", |value| section::one_of(value, &modes));
+        let flow_cache = FlowCacheConfig::read(top.section("flow_cache"));
         let mtu = top.get("mtu", |value| section::integer(value, rules::MIN_MTU..=rules::MAX_MTU));
         let uplink = top.section("uplink").map(UplinkConfig::read);
         let workers = WorkersConfig::read(top.section("workers"));
@@ -233,6 +249,8 @@ impl Config {
             masquerade: masquerade.unwrap_or(true),
             // Whoever says nothing about policy must not get none.
             policy: policy.unwrap_or(PolicyMode::Enforced),
+            attach: attach.unwrap_or(AttachMode::Direct),
+            flow_cache,
             mtu,
             uplink: uplink.flatten(),
             workers,
@@ -277,6 +295,22 @@ impl WorkersConfig {
             section.get("connections", |value| section::integer(value, 1..=Self::MAX_CONNECTIONS))
         {
             config.connections = connections;
+        }
+        section.refuse_unknown();
+        config
+    }
+}
+
+impl FlowCacheConfig {
+    /// 200 bytes each, so 26 MB.
+    const FLOWS: u32 = 1 << 17;
+    const MAX_FLOWS: u32 = 1 << 24;
+
+    fn read(section: Option<Section<'_>>) -> Self {
+        let mut config = Self { flows: Self::FLOWS };
+        let Some(mut section) = section else { return config };
+        if let Some(flows) = section.get("flows", |value| section::integer(value, 1..=Self::MAX_FLOWS)) {
+            config.flows = flows;
         }
         section.refuse_unknown();
         config

@@ -106,6 +106,7 @@ impl Add<'_> {
             pod_namespace: self.attachment.pod.namespace.clone(),
             pod_name: self.attachment.pod.name.clone(),
             mtu: made.node.mtu,
+            attach_mode: String::new(),
         };
         // Before the call: when its answer does not arrive, the switch may have carried it out all the same.
         self.done.push(Step::Endpoint);

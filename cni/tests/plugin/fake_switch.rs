@@ -46,6 +46,7 @@ impl FakeSwitch {
             gateways: vec!["169.254.1.1".to_owned(), "fe80::1".to_owned()],
             gateway_mac: "02:68:64:00:00:01".to_owned(),
             pod_mtu: 1450,
+            attach_mode: "direct".into(),
             vtep: None,
         };
         let state = State { mood: Mood::Good, node, endpoints: Vec::new(), removals: Vec::new() };

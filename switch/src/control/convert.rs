@@ -10,9 +10,6 @@ use crate::tables::conntrack::{Direction, Flow, Side};
 use crate::tables::{EndpointPolicy, Node};
 use crate::worker::Report;
 
-/// The only way a pod is attached so far: an AF_XDP socket on its own veth.
-pub(super) const ATTACH_MODE: &str = "direct";
-
 pub(super) fn traffic(traffic: &stats::Traffic) -> api::Traffic {
     api::Traffic { packets: traffic.packets.get(), bytes: traffic.bytes.get() }
 }
@@ -37,10 +34,12 @@ pub(super) fn endpoint(entry: &EndpointEntry, judged_by: EndpointPolicy) -> api:
         pod_name: spec.pod_name.clone(),
         mtu: spec.mtu.into(),
         worker: entry.attached.port.worker.into(),
-        attach_mode: ATTACH_MODE.to_owned(),
+        attach_mode: spec.attach.name().to_owned(),
         policy: policy(judged_by),
         rx: Some(traffic(&entry.attached.stats.rx)),
         tx: Some(traffic(&entry.attached.stats.tx)),
+        cached_rx: None,
+        cached_tx: None,
     }
 }
 
@@ -66,6 +65,7 @@ pub(super) fn flow(endpoint: &str, flow: &Flow) -> api::Flow {
         judged_at: flow.judged_at,
         original: Some(traffic(Direction::Original)),
         reply: Some(traffic(Direction::Reply)),
+        offloaded: false,
     }
 }
 
@@ -98,5 +98,6 @@ pub(super) fn node(facts: &NodeFacts) -> api::Node {
         gateway_mac: gateway.gateway_mac.to_string(),
         pod_mtu: facts.pod_mtu.into(),
         vtep: own_vtep,
+        attach_mode: facts.attach.name().to_owned(),
     }
 }

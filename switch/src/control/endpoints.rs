@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ControlError;
 use super::dataplane::Attached;
-use crate::tables::{Endpoint, EndpointNumber, EndpointPolicy};
+use crate::tables::{AttachMode, Endpoint, EndpointNumber, EndpointPolicy};
 use crate::wire::Mac;
 
 /// What the CNI plugin asked for.
@@ -21,6 +21,8 @@ pub(super) struct EndpointSpec {
     pub(super) pod_namespace: String,
     pub(super) pod_name: String,
     pub(super) mtu: u16,
+    #[serde(default)]
+    pub(super) attach: AttachMode,
 }
 
 /// An endpoint that is attached.

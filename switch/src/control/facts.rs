@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::config::Family;
-use crate::tables::{HOST, NextHop, Node};
+use crate::tables::{AttachMode, HOST, NextHop, Node};
 use crate::wire::Mac;
 
 /// The node, as its configuration and its interfaces make it.
@@ -21,6 +21,8 @@ pub struct NodeFacts {
     pub addresses: Vec<IpAddr>,
     /// Largest IP packet of a pod.
     pub pod_mtu: u16,
+    /// How pods are attached that do not say otherwise.
+    pub attach: AttachMode,
     /// The way to other nodes.
     pub uplink: Option<UplinkFacts>,
 }
@@ -149,6 +151,7 @@ mod tests {
             cluster_cidrs: vec!["10.0.0.0/8".parse().unwrap()],
             addresses: vec!["10.9.0.1".parse().unwrap()],
             pod_mtu: 1500,
+            attach: AttachMode::Direct,
             uplink: None,
         };
         let mut fib = crate::tables::Fib::default();

@@ -35,7 +35,7 @@ impl<D: Dataplane> Control<D> {
             addresses: host.addresses.iter().map(ToString::to_string).collect(),
             mtu: host.mtu.into(),
             worker: host.port.worker.into(),
-            attach_mode: convert::ATTACH_MODE.to_owned(),
+            attach_mode: self.facts.attach.name().to_owned(),
             policy: convert::policy(host.policy),
             rx: Some(convert::traffic(&stats.rx)),
             tx: Some(convert::traffic(&stats.tx)),
@@ -84,6 +84,7 @@ impl<D: Dataplane> Control<D> {
             workers: self.plane.workers(),
             frames: Some(self.plane.census()?),
             policy: Some(self.policy_status()),
+            flow_cache: None,
         })
     }
 

@@ -240,6 +240,7 @@ mod tests {
             pod_namespace: "default".into(),
             pod_name: "web".into(),
             mtu: 1450,
+            attach: crate::tables::AttachMode::Cached,
         };
         SavedEndpoint { spec, number: 3, interface_index: 12 }
     }

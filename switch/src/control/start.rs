@@ -137,6 +137,7 @@ async fn node_facts(
         cluster_cidrs: config.cluster_cidrs.clone(),
         addresses,
         pod_mtu: uplink::pod_mtu(config, uplink)?,
+        attach: config.attach,
         uplink: uplink.cloned(),
     })
 }

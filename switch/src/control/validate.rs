@@ -11,7 +11,7 @@ use super::endpoints::EndpointSpec;
 use super::facts::NodeFacts;
 use super::remote::VtepSpec;
 use crate::config::{Family, MIN_MTU};
-use crate::tables::Node;
+use crate::tables::{AttachMode, Node};
 use crate::wire::Mac;
 
 /// Longest id: a container ID is 64 bytes, an interface name 15.
@@ -76,6 +76,13 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
     if !(u32::from(MIN_MTU)..=u32::from(facts.pod_mtu)).contains(&mtu) {
         mistakes.note(format!("mtu: {mtu} is not from {MIN_MTU} to {}, the node's pod MTU", facts.pod_mtu));
     }
+    let attach = match request.attach_mode.as_str() {
+        "" => Some(facts.attach),
+        name => AttachMode::named(name),
+    };
+    if attach.is_none() {
+        mistakes.note(format!("attach_mode: {:?} is neither \"direct\" nor \"cached\"", request.attach_mode));
+    }
     mistakes.none()?;
     Ok(EndpointSpec {
         id: request.id,
@@ -86,6 +93,7 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
         pod_namespace: request.pod_namespace,
         pod_name: request.pod_name,
         mtu: mtu as u16,
+        attach: attach.unwrap_or_default(),
     })
 }
 

@@ -117,6 +117,7 @@ impl Node {
             cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
             addresses: vec!["172.31.0.1".parse().unwrap()],
             pod_mtu: 1450,
+            attach: heddle_switch::tables::AttachMode::Direct,
             uplink: None,
         };
         let (tables, store) =
@@ -186,6 +187,7 @@ impl Node {
             pod_namespace: "shop".into(),
             pod_name: name.into(),
             mtu: 0,
+            attach_mode: String::new(),
         };
         self.client.clone().add_endpoint(request).await.map(tonic::Response::into_inner)
     }

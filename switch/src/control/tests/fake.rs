@@ -10,7 +10,7 @@ use crate::config::{Family, PolicyMode};
 use crate::control::{Attached, Control, ControlError, Dataplane, NodeFacts, Store, UplinkFacts};
 use crate::ports::PortId;
 use crate::tables::conntrack::Flow;
-use crate::tables::{EndpointNumber, Tables};
+use crate::tables::{AttachMode, EndpointNumber, Tables};
 use crate::wire::Mac;
 
 /// What the fake was told, and what it is to answer.
@@ -114,6 +114,7 @@ pub(super) fn facts() -> NodeFacts {
         cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/48".parse().unwrap()],
         addresses: vec!["172.31.0.1".parse().unwrap()],
         pod_mtu: 1450,
+        attach: AttachMode::Direct,
         uplink: Some(uplink),
     }
 }
@@ -200,5 +201,6 @@ pub(super) fn request(n: u32) -> api::AddEndpointRequest {
         pod_namespace: "default".into(),
         pod_name: format!("pod{n}"),
         mtu: 0,
+        attach_mode: String::new(),
     }
 }
