@@ -22,6 +22,8 @@ fn defaults() {
         config.workers,
         WorkersConfig { count: 1, cores: vec![], polling: Polling::Adaptive, connections: 131_072 }
     );
+    assert_eq!(config.attach, AttachMode::Direct);
+    assert_eq!(config.flow_cache, FlowCacheConfig { flows: 131_072 });
     assert_eq!(config.frames, FramesConfig { count: 16384, size: 2048 });
 }
 
@@ -37,6 +39,7 @@ fn every_setting_is_read() {
         cluster_cidrs = ["10.244.0.0/16", "fd00:10:244::/48"]
         masquerade = false
         policy = "off"
+        attach = "cached"
         mtu = 1400
         [uplink]
         interface = "eth0"
@@ -48,6 +51,8 @@ fn every_setting_is_read() {
         cores = [3, 1]
         polling = "busy"
         connections = 1000
+        [flow_cache]
+        flows = 1000
         [frames]
         count = 4096
         size = 4096
@@ -64,6 +69,8 @@ fn every_setting_is_read() {
         cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/48".parse().unwrap()],
         masquerade: false,
         policy: PolicyMode::Off,
+        attach: AttachMode::Cached,
+        flow_cache: FlowCacheConfig { flows: 1000 },
         mtu: Some(1400),
         uplink: Some(uplink),
         workers: WorkersConfig { count: 2, cores: vec![3, 1], polling: Polling::Busy, connections: 1000 },
@@ -89,6 +96,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("cluster_cidrs = \"10.244.0.0/16\"", "cluster_cidrs", "list"),
     ("masquerade = \"yes\"", "masquerade", "true or false"),
     ("policy = true", "policy", "\"enforced\" or \"off\""),
+    ("attach = \"slow\"", "attach", "\"direct\" or \"cached\""),
     ("mtu = 1279", "mtu", "1280 to 3504"),
     ("mtu = 99999999999", "mtu", "1280 to 3504"),
     ("mtu = 1400.5", "mtu", "1280 to 3504"),
