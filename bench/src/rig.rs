@@ -9,7 +9,9 @@ use heddle_switch::DropReason;
 use heddle_switch::pipeline::{Ingress, Outbox, Pipeline};
 use heddle_switch::ports::{Batch, MemoryPort, MemoryWire, Port, PortId};
 use heddle_switch::stats::WorkerStats;
-use heddle_switch::tables::{Endpoint, EndpointPolicy, HOST, NextHop, Tables, Uplink, Vtep};
+use heddle_switch::tables::{
+    AttachMode, Endpoint, EndpointPolicy, HOST, NextHop, Tables, Tunnel, Uplink, Vtep,
+};
 use heddle_switch::wire::Mac;
 use heddle_xsk::{Arena, BATCH, Pool};
 
@@ -83,6 +85,7 @@ pub fn tables(underlay: Underlay) -> Tables {
         IpAddr::V6(address) => (None, Some(address)),
     };
     tables.node.uplink = Some(Uplink {
+        tunnel: Tunnel::Switch,
         ports: vec![port(1)],
         mac: NIC,
         address_v4,
@@ -94,6 +97,8 @@ pub fn tables(underlay: Underlay) -> Tables {
         addresses: addresses.to_vec(),
         mac,
         port: port(1),
+        attach: AttachMode::Direct,
+        interface: 0,
         mtu: 1500,
         policy: EndpointPolicy::Open,
     };

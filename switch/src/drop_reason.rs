@@ -30,6 +30,7 @@ drop_reasons! {
     MalformedIp "malformed_ip" "The IP header is impossible: version, header length, checksum, or more than eight extension headers.",
     UnknownEtherType "unknown_ether_type" "Neither IPv4, IPv6 nor ARP.",
     NotForUs "not_for_us" "The destination MAC, or an overlay packet's outer destination address, is not one the switch listens to.",
+    TrunkTag "trunk_tag" "A frame on a trunk without the tag that says where it is from: somebody else sent it.",
     TunnelMalformed "tunnel_malformed" "Received on the uplink, but not a VXLAN packet of this node's VNI as RFC 7348 has it.",
     TunnelUnknownPeer "tunnel_unknown_peer" "A VXLAN packet from an address that is no known node's VTEP.",
     TunnelChecksum "tunnel_checksum" "A VXLAN packet whose outer UDP checksum is wrong, or missing over IPv6.",

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod control;
 mod drop_reason;
+pub mod flow_cache;
 pub mod pipeline;
 pub mod ports;
 pub mod stats;

@@ -9,6 +9,7 @@ mod forwarder;
 mod handoff;
 mod idle;
 mod port_list;
+mod residents;
 mod slot;
 mod wake;
 mod watch;
@@ -66,6 +67,8 @@ impl Worker {
             match command {
                 Command::Attach(attach) => self.forwarder.attach(attach),
                 Command::Detach(detach) => self.forwarder.detach(detach),
+                Command::Settle(settle) => self.forwarder.settle(settle),
+                Command::Leave(number, done) => done.answer(self.forwarder.leave(number)),
                 Command::Flows(slots, done) => done.answer(self.forwarder.flows(slots)),
                 Command::Report(done) => done.answer(self.forwarder.report()),
                 Command::Stop => return false,

@@ -273,7 +273,7 @@ fn an_endpoint_that_is_gone_leaves_no_connections_to_its_successor() {
     assert_eq!(switch.pipeline().connections().len(), 198);
     switch.pipeline().forget(1);
     while switch.pipeline().is_sweeping() {
-        switch.pipeline().sweep();
+        switch.sweep();
     }
     assert_eq!(switch.pipeline().connections().len(), 99);
     // Whoever gets the number at once does not wait for the sweeping.

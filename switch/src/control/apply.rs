@@ -88,10 +88,16 @@ impl<D: Dataplane> Control<D> {
     ) -> Result<(), ControlError> {
         let mut tables = self.tables.clone();
         let addresses = self.facts.addresses.clone();
-        tables.endpoints.set(
-            HOST,
-            tables::Endpoint { addresses, mac, port: attached.port, mtu, policy: EndpointPolicy::Open },
-        );
+        let host = tables::Endpoint {
+            addresses,
+            mac,
+            port: attached.port,
+            attach: self.facts.attach,
+            interface: self.plane.interface_index(super::host::SWITCH_SIDE).unwrap_or_default(),
+            mtu,
+            policy: EndpointPolicy::Open,
+        };
+        tables.endpoints.set(HOST, host);
         self.host = Some(Arc::clone(&attached.stats));
         self.publish(tables).map(drop)
     }

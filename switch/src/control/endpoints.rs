@@ -42,6 +42,8 @@ impl EndpointEntry {
             addresses: self.spec.addresses.clone(),
             mac: self.spec.mac,
             port: self.attached.port,
+            attach: self.spec.attach,
+            interface: self.interface_index,
             mtu: self.spec.mtu,
             policy,
         }

@@ -54,7 +54,13 @@ impl Plane {
             Steering::open(&config.bpffs).map_err(|error| StartError::Attach(error.to_string()))?;
         let arena = Arena::umem(config.frames.count, config.frames.size)?;
         let (publisher, readers) = Publisher::new(Tables::default(), usize::from(config.workers.count));
-        let crew = Crew::start(Plan { config: &config.workers, arena: &arena, readers, tick: TICK })?;
+        let crew = Crew::start(Plan {
+            config: &config.workers,
+            arena: &arena,
+            readers,
+            links: Vec::new(),
+            tick: TICK,
+        })?;
         let budget = FrameBudget::new(config.frames.count);
         let interfaces = HashMap::new();
         Ok(Self { crew, publisher, steering, arena, budget, interfaces, netlink, runtime })

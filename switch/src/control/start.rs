@@ -144,6 +144,7 @@ async fn node_facts(
 
 fn uplink_tables(uplink: &UplinkFacts, ports: Vec<crate::ports::PortId>) -> tables::Uplink {
     tables::Uplink {
+        tunnel: tables::Tunnel::Switch,
         ports,
         mac: uplink.mac,
         address_v4: uplink.address_v4,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use heddle_xsk::Frame;
 
 use super::admit::{own_mac, to_router};
+use super::exit::Exit;
 use super::refusal::Disposition;
 use super::scene::{Origin, Scene};
 use crate::DropReason;
@@ -39,7 +40,7 @@ pub(super) fn answer(scene: &Scene<'_>, frame: &mut Frame) -> Disposition {
         return Err(DropReason::ArpUnanswered.into());
     }
     write_reply(frame, scene.node().gateway_mac, asker, &request)?;
-    Ok(endpoint.port)
+    Ok(Exit::to_endpoint(number, endpoint)?)
 }
 
 /// The message speaks for its sender, or for nobody: a probe.

@@ -121,7 +121,12 @@ fn track(
     let now = tracker.now;
     let probe = tracker.connections.probe(judge.number, judge.seen, flow);
     match tracker.connections.track(now, &probe, packet) {
-        Outcome::Known(known) if known.judged_at() == judge.generation() => Ok(()),
+        Outcome::Known(mut known) if known.judged_at() == judge.generation() => {
+            if judge.is_cached() && known.is_ripe() {
+                known.offload();
+            }
+            Ok(())
+        }
         Outcome::Known(known) => {
             let takes_over = may_take_over(&known, packet);
             judge_again(now, judge, known).or_else(|reason| {

@@ -24,6 +24,8 @@ pub(super) fn decap<'t>(
     match scene.origin? {
         Origin::Endpoint(number, endpoint) => Ok(Sender::Endpoint(number, endpoint)),
         Origin::Uplink(uplink) => open(scene, frame, uplink, packet).map(Sender::Vtep),
+        Origin::Vtep(number, uplink) if packet.destination_mac == uplink.vtep_mac => Ok(Sender::Vtep(number)),
+        Origin::Vtep(..) => Err(DropReason::NotForUs),
     }
 }
 

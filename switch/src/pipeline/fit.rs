@@ -17,7 +17,7 @@ use crate::DropReason;
 pub(super) fn fit(ip: &Ip, next: &Next<'_>) -> Result<(), Refusal> {
     let mtu = match next {
         Next::Endpoint(_, endpoint) => endpoint.mtu,
-        Next::Vtep(vtep, uplink) => uplink.mtu.saturating_sub(encap::overhead(vtep.address)),
+        Next::Vtep(_, vtep, uplink) => uplink.mtu.saturating_sub(encap::overhead(vtep.address)),
     };
     if ip.len > mtu {
         return Err(Refusal::told(DropReason::TooBig, Notice::TooBig { mtu }));

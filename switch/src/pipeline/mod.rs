@@ -16,6 +16,7 @@ mod conntrack;
 mod decap;
 mod emit;
 mod encap;
+mod exit;
 mod fit;
 mod hop_limit;
 mod notice;
@@ -23,19 +24,23 @@ mod packet;
 mod parse;
 mod policy;
 mod refusal;
+mod remember;
 mod route;
 mod run;
 mod scene;
 mod subject;
 mod tracker;
+mod trunk;
 
 use heddle_xsk::Frame;
 
 use refusal::Disposition;
+pub use remember::{News, Offer, Party, Request};
 pub use run::{Outbox, Pipeline};
 pub use scene::Ingress;
 use scene::Scene;
 use tracker::Tracker;
+pub(crate) use trunk::{addressee, sender};
 
 /// One packet's way.
 #[inline(always)]
@@ -46,8 +51,8 @@ fn walk(scene: &Scene<'_>, tracker: &mut Tracker, frame: &mut Frame) -> Disposit
     let mut packet = parse::parse(frame)?;
     let sender = decap::decap(scene, frame, &mut packet)?;
     admit::admit(scene, sender, &packet)?;
-    if let Some(port) = answer::answer(scene, sender, frame, &packet)? {
-        return Ok(port);
+    if let Some(exit) = answer::answer(scene, sender, frame, &packet)? {
+        return Ok(exit);
     }
     let ip = &packet.ip;
     hop_limit::check(ip)?;

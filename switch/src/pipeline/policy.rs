@@ -6,7 +6,7 @@ use heddle_image::{Direction, PolicyClassNumber, Protocol};
 
 use crate::DropReason;
 use crate::tables::conntrack::{FlowKey, Side};
-use crate::tables::{Endpoint, EndpointNumber, EndpointPolicy, Tables};
+use crate::tables::{AttachMode, Endpoint, EndpointNumber, EndpointPolicy, Tables};
 
 /// One endpoint that a packet leaves or enters, as the one who judges it there.
 #[derive(Debug, Clone, Copy)]
@@ -15,12 +15,14 @@ pub(super) struct Judge<'t> {
     /// Where at the endpoint the packet is seen.
     pub(super) seen: Side,
     endpoint: &'t Endpoint,
-    class: PolicyClassNumber,
+    /// Nothing where everything is allowed.
+    class: Option<PolicyClassNumber>,
     tables: &'t Tables,
 }
 
 impl<'t> Judge<'t> {
-    /// The judge of an endpoint, if it has one.
+    /// The judge of an endpoint, if it has one. An open endpoint has one where its flows may be cached: for that they have to be
+    /// known.
     #[inline(always)]
     pub(super) fn of(
         tables: &'t Tables,
@@ -28,10 +30,19 @@ impl<'t> Judge<'t> {
         seen: Side,
     ) -> Result<Option<Self>, DropReason> {
         match endpoint.policy {
-            EndpointPolicy::Open => Ok(None),
+            EndpointPolicy::Open if endpoint.attach == AttachMode::Direct => Ok(None),
+            EndpointPolicy::Open => Ok(Some(Self { number, seen, endpoint, class: None, tables })),
             EndpointPolicy::Closed => Err(DropReason::PolicyPending),
-            EndpointPolicy::Class(class) => Ok(Some(Self { number, seen, endpoint, class, tables })),
+            EndpointPolicy::Class(class) => {
+                Ok(Some(Self { number, seen, endpoint, class: Some(class), tables }))
+            }
         }
+    }
+
+    /// Whether the endpoint's flows may be cached.
+    #[inline(always)]
+    pub(super) fn is_cached(&self) -> bool {
+        self.endpoint.attach == AttachMode::Cached
     }
 
     /// The generation of the policy that is judged by.
@@ -42,16 +53,15 @@ impl<'t> Judge<'t> {
 
     /// The verdict on a connection whose first packet is seen at `opened` and has the key `flow`.
     pub(super) fn allows(&self, opened: Side, flow: &FlowKey) -> bool {
+        let Some(class) = self.class else { return true };
         let (direction, peer) = match opened {
             Side::Egress => (Direction::Egress, flow.destination),
             Side::Ingress => (Direction::Ingress, flow.source),
         };
         let image = &self.tables.policy.image;
-        let by_rule = |class: PolicyClassNumber| {
-            let protocol = Protocol::from_ip_number(flow.protocol);
-            image.allows(class, direction, image.peer_class(peer), protocol, flow.destination_port)
-        };
-        by_rule(self.class) || self.is_exempt(peer)
+        let protocol = Protocol::from_ip_number(flow.protocol);
+        image.allows(class, direction, image.peer_class(peer), protocol, flow.destination_port)
+            || self.is_exempt(peer)
     }
 
     /// Policies have no say between a pod and its own node, nor between a pod and itself. That an address of the node

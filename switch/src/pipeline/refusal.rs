@@ -1,11 +1,11 @@
 //! What becomes of a packet.
 
+use super::exit::Exit;
 use super::notice::Notice;
 use crate::DropReason;
-use crate::ports::PortId;
 
-/// A frame's fate: the port it leaves by, or why its packet goes nowhere.
-pub(super) type Disposition = Result<PortId, Refusal>;
+/// A frame's fate: how it leaves, or why its packet goes nowhere.
+pub(super) type Disposition = Result<Exit, Refusal>;
 
 /// The packet is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::tables::{Endpoint, EndpointNumber, HOST, NextHop, Uplink, Vtep, VtepN
 pub(super) enum Next<'t> {
     Endpoint(EndpointNumber, &'t Endpoint),
     /// Another node's VTEP, by way of the uplink.
-    Vtep(&'t Vtep, &'t Uplink),
+    Vtep(VtepNumber, &'t Vtep, &'t Uplink),
 }
 
 /// Looks the destination up and finds out how to get there.
@@ -49,5 +49,5 @@ fn is_link_local(address: IpAddr) -> bool {
 fn remote<'t>(scene: &Scene<'t>, number: VtepNumber) -> Result<Next<'t>, Refusal> {
     let vtep = scene.tables.vteps.get(number).ok_or_else(no_route)?;
     let uplink = scene.node().uplink.as_ref().ok_or(DropReason::NoUplink)?;
-    Ok(Next::Vtep(vtep, uplink))
+    Ok(Next::Vtep(number, vtep, uplink))
 }

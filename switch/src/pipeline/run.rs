@@ -9,13 +9,15 @@ use heddle_xsk::{BATCH, Frame, Pool};
 
 use super::policy::Judge;
 use super::refusal::{Disposition, Refusal};
+use super::remember::{News, Request};
 use super::scene::{Ingress, Scene};
 use super::tracker::Tracker;
-use super::{conntrack, notice, parse, walk};
+use super::trunk::Tag;
+use super::{conntrack, notice, parse, remember, trunk, walk};
 use crate::DropReason;
 use crate::ports::{Batch, PortId};
 use crate::stats::WorkerStats;
-use crate::tables::conntrack::{Connections, Flow, Side};
+use crate::tables::conntrack::{Change, Connections, Flow, Side};
 use crate::tables::{EndpointNumber, Tables};
 
 /// Frames with the ports they leave by, in the order they came.
@@ -52,11 +54,41 @@ impl Pipeline {
         let scene = Scene::new(tables, ingress, self.worker);
         self.tracker.set_now(now);
         for mut frame in batch.drain(..batch.len().min(outbox.remaining_capacity())) {
-            match walk(&scene, &mut self.tracker, &mut frame)
-                .or_else(|refusal| self.refuse(now, &scene, &mut frame, refusal))
-            {
-                Ok(port) => outbox.push((port, frame)),
-                Err(_) => pool.put(frame),
+            let left = match ingress {
+                Ingress::Trunk => self.pass_from_trunk(now, tables, &mut frame),
+                Ingress::Endpoint(_) | Ingress::Uplink => self.pass(now, &scene, &mut frame, None),
+            };
+            match left {
+                Some(port) => outbox.push((port, frame)),
+                None => pool.put(frame),
+            }
+        }
+    }
+
+    /// One packet through the stages; returns the port it leaves by, `None` when it was dropped.
+    #[inline(always)]
+    fn pass(
+        &mut self,
+        now: Instant,
+        scene: &Scene<'_>,
+        frame: &mut Frame,
+        tag: Option<&Tag>,
+    ) -> Option<PortId> {
+        let walked = walk(scene, &mut self.tracker, frame);
+        let exit = walked.or_else(|refusal| self.refuse(now, scene, frame, refusal)).ok()?;
+        if let Some(hop) = exit.hop {
+            trunk::address(frame, hop, tag, scene.node().gateway_mac);
+        }
+        Some(exit.port)
+    }
+
+    /// As [`pass`](Self::pass), for a packet that says itself where it is from.
+    fn pass_from_trunk(&mut self, now: Instant, tables: &Tables, frame: &mut Frame) -> Option<PortId> {
+        match trunk::take_tag(tables, frame) {
+            Ok(tag) => self.pass(now, &Scene::of_hop(tables, tag.hop, self.worker), frame, Some(&tag)),
+            Err(reason) => {
+                self.stats.count_drops(reason, 1);
+                None
             }
         }
     }
@@ -101,9 +133,9 @@ impl Pipeline {
     ) -> Disposition {
         self.stats.count_drops(refusal.reason, 1);
         let notice = refusal.notice.ok_or(refusal)?;
-        let port = notice::send(&mut self.notices, now, scene, frame, notice).ok_or(refusal)?;
+        let exit = notice::send(&mut self.notices, now, scene, frame, notice).ok_or(refusal)?;
         self.stats.icmp_errors.add(1);
-        Ok(port)
+        Ok(exit)
     }
 
     /// Looks after what is remembered: forgets connections that are idle for too long. Wants to be called ten times a
@@ -123,15 +155,50 @@ impl Pipeline {
         self.tracker.forget(endpoint);
     }
 
-    /// Goes on removing connections of endpoints that are gone.
+    /// Goes on removing connections of endpoints that are gone, and judging cached flows again after policy has changed.
     #[inline]
-    pub fn sweep(&mut self) {
+    pub fn sweep(&mut self, tables: &Tables) {
         self.tracker.sweep();
+        self.tracker.review(tables);
     }
 
     /// True while there is something to [`sweep`](Self::sweep).
     pub fn is_sweeping(&self) -> bool {
-        self.tracker.is_sweeping()
+        self.tracker.is_sweeping() || self.tracker.is_reviewing()
+    }
+
+    /// Tells what is to be done about cached flows since the last call. `tables` are those of all calls since then. An offer
+    /// that `ask` does not take is repeated later; what is recalled it has to take.
+    pub fn ask(&mut self, tables: &Tables, mut ask: impl FnMut(Request) -> bool) {
+        let connections = &mut self.tracker.connections;
+        if connections.changes().is_empty() {
+            return;
+        }
+        let mut changes = std::mem::take(connections.changes());
+        for change in changes.drain(..) {
+            let taken = remember::request(tables, &change).is_some_and(&mut ask);
+            if let (false, Change::Offloaded(end)) = (taken, &change) {
+                connections.take_back(end);
+            }
+        }
+        // Its memory is used again. Taking back adds nothing to it.
+        *connections.changes() = changes;
+    }
+
+    /// The flow cache tells of one end of a flow.
+    pub fn hear(&mut self, news: &News) {
+        let (now, connections) = (self.tracker.now, &mut self.tracker.connections);
+        match news {
+            News::Used(end, unseen) => connections.note_unseen(now, end, unseen),
+            News::Dropped(end, unseen) => {
+                connections.note_unseen(now, end, unseen);
+                connections.take_back(end);
+            }
+            News::Found(end, unseen) => {
+                connections.adopt_offloaded(now, end, unseen);
+                self.tracker.review_all();
+            }
+        }
     }
 
     /// The connections in a range of slots, which count from 0 to the capacity.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::DropReason;
-use crate::tables::{Endpoint, EndpointNumber, Node, Tables, Uplink, VtepNumber};
+use crate::tables::{Endpoint, EndpointNumber, Hop, HopKind, Node, Tables, Uplink, VtepNumber};
 
 /// What a batch came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Ingress {
     Endpoint(EndpointNumber),
     /// The port towards other nodes.
     Uplink,
+    /// A trunk: every packet says for itself where it is from.
+    Trunk,
 }
 
 /// The tables, and where in them the batch came from.
@@ -27,7 +29,10 @@ pub(super) struct Scene<'t> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Origin<'t> {
     Endpoint(EndpointNumber, &'t Endpoint),
+    /// The tunnel is still around its packets.
     Uplink(&'t Uplink),
+    /// Another node, whose packets Linux took out of the tunnel.
+    Vtep(VtepNumber, &'t Uplink),
 }
 
 /// Who a packet is from. Known after decapsulation; the endpoint's claim is checked by `admit`.
@@ -48,6 +53,25 @@ impl<'t> Scene<'t> {
                 endpoint.map(|endpoint| Origin::Endpoint(number, endpoint))
             }
             Ingress::Uplink => tables.node.uplink.as_ref().map(Origin::Uplink).ok_or(DropReason::NoUplink),
+            // Its packets have scenes of their own: `of_hop`.
+            Ingress::Trunk => Err(DropReason::TrunkTag),
+        };
+        Self { tables, origin, worker }
+    }
+
+    /// For a packet that came by a trunk.
+    #[inline]
+    pub(super) fn of_hop(tables: &'t Tables, hop: Hop, worker: u16) -> Self {
+        let origin = match hop.kind() {
+            HopKind::Endpoint(number) => {
+                // What was under way when the endpoint changed worker: its connections are not here.
+                let endpoint = tables.endpoints.get(number).filter(|endpoint| endpoint.port.worker == worker);
+                endpoint.map(|endpoint| Origin::Endpoint(number, endpoint)).ok_or(DropReason::UnknownEndpoint)
+            }
+            HopKind::Vtep(number) => {
+                let uplink = tables.node.uplink.as_ref().ok_or(DropReason::NoUplink);
+                uplink.map(|uplink| Origin::Vtep(number, uplink))
+            }
         };
         Self { tables, origin, worker }
     }

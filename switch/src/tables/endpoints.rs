@@ -48,8 +48,12 @@ pub struct Endpoint {
     pub addresses: Vec<IpAddr>,
     /// Its interface's MAC.
     pub mac: Mac,
-    /// Where it is attached.
+    /// Where it is attached: a port of its own, or its worker's trunk.
     pub port: PortId,
+    /// How it is attached.
+    pub attach: AttachMode,
+    /// Index of the interface that what it sends comes in by.
+    pub interface: u32,
     /// Largest IP packet it takes, in bytes.
     pub mtu: u16,
     /// What its connections are judged by.

@@ -6,6 +6,7 @@
 pub mod conntrack;
 mod endpoints;
 mod fib;
+mod hops;
 mod node;
 pub mod publish;
 mod vteps;
@@ -15,7 +16,8 @@ use std::net::IpAddr;
 pub use endpoints::{AttachMode, Endpoint, EndpointNumber, EndpointPolicy, Endpoints, HOST};
 pub use fib::{Fib, NextHop};
 pub use heddle_paged::Paged;
-pub use node::{Node, Uplink};
+pub use hops::{Hop, HopGenerations, HopKind};
+pub use node::{Node, Tunnel, Uplink};
 pub use vteps::{Vtep, VtepNumber, Vteps};
 
 /// All tables as published at one moment.
@@ -33,6 +35,8 @@ pub struct Tables {
     pub policy: Policy,
     /// What the node itself is.
     pub node: Node,
+    /// What tells cached flows of today from those of yesterday.
+    pub hop_generations: HopGenerations,
 }
 
 impl Tables {

@@ -26,9 +26,23 @@ pub struct Node {
     pub uplink: Option<Uplink>,
 }
 
+/// Who puts packets into the tunnel and takes them out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tunnel {
+    /// The switch: the uplink's ports are sockets on the NIC.
+    Switch,
+    /// Linux's vxlan device: the uplink's ports are the trunks, and inner packets pass them.
+    Kernel {
+        /// Index of the device.
+        interface: u32,
+    },
+}
+
 /// The port towards other nodes.
 #[derive(Debug, Clone)]
 pub struct Uplink {
+    /// Who puts packets into the tunnel.
+    pub tunnel: Tunnel,
     /// One port a worker, by worker index, so that an encapsulated packet never changes worker. Empty entries are not
     /// allowed: with fewer queues than workers, entries repeat.
     pub ports: Vec<PortId>,

@@ -9,6 +9,7 @@ use heddle_xsk::HeldFrames;
 use crate::pipeline::Ingress;
 use crate::ports::{Port, PortId};
 use crate::stats::PortStats;
+use crate::tables::EndpointNumber;
 use crate::tables::conntrack::{Counters, Flow};
 
 /// Where an answer goes.
@@ -31,6 +32,10 @@ pub(super) enum Command {
     Attach(Attach),
     /// Give up a port.
     Detach(Detach),
+    /// An endpoint shares the trunk from now on.
+    Settle(Settle),
+    /// It does not any more.
+    Leave(EndpointNumber, Answer<()>),
     /// Say where the frames are.
     Report(Answer<Report>),
     /// List the connections in a range of slots.
@@ -52,6 +57,12 @@ pub(super) struct Detach {
     pub(super) id: PortId,
     /// The port, to be closed outside of the worker: closing a socket takes the kernel milliseconds.
     pub(super) done: Answer<Option<Box<dyn Port>>>,
+}
+
+pub(super) struct Settle {
+    pub(super) number: EndpointNumber,
+    pub(super) stats: Arc<PortStats>,
+    pub(super) done: Answer<()>,
 }
 
 /// Some of a worker's connections.

@@ -10,18 +10,19 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use heddle_xsk::{Arena, Pool};
 
 use super::Worker;
-use super::command::{Answer, Attach, Command, Detach, Report};
+use super::command::{Answer, Attach, Command, Detach, Report, Settle};
 use super::forwarder::Forwarder;
 use super::handoff::{self, Handoff};
 use super::idle::Idle;
 use super::wake::{EventFd, Sleeper, Waker};
 use crate::config::{Polling, WorkersConfig};
+use crate::flow_cache::Link;
 use crate::pipeline::{Ingress, Pipeline};
 use crate::ports::{Port, PortId};
 use crate::stats::{PortStats, WorkerStats};
-use crate::tables::Tables;
 use crate::tables::conntrack::Flow;
 use crate::tables::publish::Reader;
+use crate::tables::{EndpointNumber, Tables};
 
 /// A worker answers between two rounds, which take microseconds. One that does not within this time hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,6 +78,8 @@ pub struct Plan<'a> {
     pub arena: &'a Arc<Arena>,
     /// The tables, one reader each.
     pub readers: Vec<Reader<Tables>>,
+    /// Lines to the flow cache, one each; none where there is no flow cache.
+    pub links: Vec<Link>,
     /// How often workers look after what nobody rings for: [`TICK`].
     pub tick: Duration,
 }
@@ -110,6 +113,7 @@ impl Crew {
         let last_round = Arc::new(Barrier::new(wakers.len()));
         let parts = plan.readers.into_iter().zip(sleepers).zip(handoff::connect(&wakers)).zip(wakers);
         let mut members = Vec::new();
+        let mut links = plan.links.into_iter();
         for (index, (((tables, sleeper), handoff), waker)) in parts.enumerate() {
             let seat = Seat {
                 index,
@@ -121,6 +125,7 @@ impl Crew {
                 tables,
                 sleeper,
                 handoff,
+                link: links.next(),
                 last_round: Arc::clone(&last_round),
             };
             members.push(seat.start(waker).map_err(|error| CrewError::Start { worker: index, error })?);
@@ -190,6 +195,31 @@ impl Crew {
             member.slots[usize::from(id.slot)] = false;
         }
         Ok(port)
+    }
+
+    /// Lets an endpoint share a worker's trunk.
+    pub fn settle(
+        &self,
+        worker: u16,
+        number: EndpointNumber,
+        stats: Arc<PortStats>,
+    ) -> Result<(), CrewError> {
+        let (done, answer) = bounded(1);
+        let settle = Settle { number, stats, done: Answer::new(done) };
+        self.members[usize::from(worker)].ask(Command::Settle(settle));
+        wait(worker, &answer)
+    }
+
+    /// Takes an endpoint off a worker's trunk.
+    pub fn leave(&self, worker: u16, number: EndpointNumber) -> Result<(), CrewError> {
+        let (done, answer) = bounded(1);
+        self.members[usize::from(worker)].ask(Command::Leave(number, Answer::new(done)));
+        wait(worker, &answer)
+    }
+
+    /// Wakes all workers, for what they look after by themselves.
+    pub fn wake(&self) {
+        self.members.iter().for_each(|member| member.waker.wake());
     }
 
     /// Where the frames are, by worker. The workers answer one after the other, so frames that travel between them
@@ -271,19 +301,31 @@ struct Seat {
     tables: Reader<Tables>,
     sleeper: Sleeper,
     handoff: Handoff,
+    link: Option<Link>,
     last_round: Arc<Barrier>,
 }
 
 impl Seat {
     fn start(self, waker: Waker) -> std::io::Result<Member> {
-        let Self { index, core, polling, connections, tick, pool, tables, sleeper, handoff, last_round } =
-            self;
+        let Self {
+            index,
+            core,
+            polling,
+            connections,
+            tick,
+            pool,
+            tables,
+            sleeper,
+            handoff,
+            link,
+            last_round,
+        } = self;
         let stats = Arc::new(WorkerStats::default());
         let (sender, commands) = unbounded();
         let bell = sleeper.bell().as_fd();
         let pipeline = Pipeline::new(index as u16, Arc::clone(&stats), connections);
         let forwarder =
-            Forwarder::new(index as u16, Arc::clone(&stats), pipeline, pool, handoff, bell, tick)?;
+            Forwarder::new(index as u16, Arc::clone(&stats), pipeline, pool, handoff, link, bell, tick)?;
         let worker = Worker {
             commands,
             tables,

@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 
 use heddle_xsk::{BATCH, Pool};
 
-use super::command::{Attach, Detach, FlowsPart, Report};
+use super::command::{Attach, Detach, FlowsPart, Report, Settle};
 use super::handoff::Handoff;
 use super::port_list::PortList;
+use super::residents::Residents;
 use super::slot::Slot;
 use crate::DropReason;
-use crate::pipeline::{Ingress, Outbox, Pipeline};
+use crate::flow_cache::Link;
+use crate::pipeline::{Ingress, Outbox, Pipeline, addressee};
 use crate::ports::{Batch, PortDrops};
 use crate::stats::WorkerStats;
-use crate::tables::Tables;
+use crate::tables::{EndpointNumber, HopKind, Tables};
 
 /// Ports that are received from before what they brought is sent: bounds how long a frame waits for the ports polled
 /// after its own.
@@ -34,6 +36,8 @@ pub(super) struct Forwarder {
     handoff: Handoff,
     batch: Batch,
     outbox: Outbox,
+    /// The line to the flow cache, where there is one.
+    link: Option<Link>,
     /// How often the kernel's own drop counters are read and connections age, and how long a worker sleeps at most.
     tick: Duration,
     next_tick: Instant,
@@ -46,6 +50,7 @@ impl Forwarder {
         pipeline: Pipeline,
         pool: Pool,
         handoff: Handoff,
+        link: Option<Link>,
         bell: BorrowedFd<'_>,
         tick: Duration,
     ) -> rustix::io::Result<Self> {
@@ -58,6 +63,7 @@ impl Forwarder {
             handoff,
             batch: Batch::new(),
             outbox: Outbox::new(),
+            link,
             tick,
             next_tick: Instant::now(),
         })
@@ -67,6 +73,7 @@ impl Forwarder {
     /// frames that were moved.
     pub(super) fn round(&mut self, now: Instant, tables: &Tables) -> usize {
         let mut moved = 0;
+        self.hear();
         self.ports.look_around(now);
         // Sending may add ports to the list; they are polled in the next round.
         let polled = self.ports.polled();
@@ -83,8 +90,24 @@ impl Forwarder {
             self.ports.count_port_drops(&self.stats);
             self.pipeline.tick(now);
         }
-        self.pipeline.sweep();
+        self.pipeline.sweep(tables);
+        self.ask(tables);
         moved
+    }
+
+    /// Hears some of what the flow cache has to tell.
+    fn hear(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        link.catch_up();
+        for news in link.news().into_iter().flatten() {
+            self.pipeline.hear(&news);
+        }
+    }
+
+    /// Tells the flow cache what this round has changed.
+    fn ask(&mut self, tables: &Tables) {
+        let link = &mut self.link;
+        self.pipeline.ask(tables, |request| link.as_mut().is_some_and(|link| link.ask(request)));
     }
 
     /// Takes one batch from a port through the pipeline.
@@ -121,11 +144,17 @@ impl Forwarder {
             for _ in 0..BATCH {
                 let Some((port, mut frame)) = self.handoff.pop(sender) else { break };
                 taken += 1;
-                let may_enter = match self.ports.ingress(port) {
-                    Some(Ingress::Endpoint(number)) => self.pipeline.arrive(now, tables, number, &mut frame),
-                    // A packet for another node was judged, as a whole, where it came from.
-                    Some(Ingress::Uplink) | None => true,
+                let entered = match self.ports.ingress(port) {
+                    Some(Ingress::Endpoint(number)) => Some(number),
+                    Some(Ingress::Trunk) => match addressee(&frame) {
+                        Some(HopKind::Endpoint(number)) => Some(number),
+                        Some(HopKind::Vtep(_)) | None => None,
+                    },
+                    Some(Ingress::Uplink) | None => None,
                 };
+                // A packet for another node was judged, as a whole, where it came from.
+                let may_enter =
+                    entered.is_none_or(|number| self.pipeline.arrive(now, tables, number, &mut frame));
                 if may_enter {
                     self.ports.enqueue(port, frame, now, &mut self.pool, &self.stats);
                 } else {
@@ -146,7 +175,10 @@ impl Forwarder {
 
     /// True when there is something to do that nobody will ring for.
     pub(super) fn has_work(&mut self) -> bool {
-        self.handoff.waiting() > 0 || self.pipeline.is_sweeping() || self.ports.has_received()
+        self.handoff.waiting() > 0
+            || self.pipeline.is_sweeping()
+            || self.link.as_ref().is_some_and(Link::is_busy)
+            || self.ports.has_received()
     }
 
     /// Sleeps until a port has something, the bell rings, or the next tick is due. True when the bell rang.
@@ -162,7 +194,8 @@ impl Forwarder {
             self.pipeline.welcome(number);
         }
         let (last_used, outgoing) = (Instant::now(), Batch::new());
-        let slot = Slot { id, ingress, port, stats, outgoing, counted, last_used, polled: false };
+        let residents = Residents::default();
+        let slot = Slot { id, ingress, port, stats, outgoing, counted, last_used, polled: false, residents };
         done.answer(self.ports.insert(slot));
     }
 
@@ -172,6 +205,22 @@ impl Forwarder {
             self.pipeline.forget(number);
         }
         detach.done.answer(slot.map(|slot| slot.port));
+    }
+
+    pub(super) fn settle(&mut self, settle: Settle) {
+        let Settle { number, stats, done } = settle;
+        self.pipeline.welcome(number);
+        if let Some(residents) = self.ports.residents() {
+            residents.settle(number, stats);
+        }
+        done.answer(());
+    }
+
+    pub(super) fn leave(&mut self, number: EndpointNumber) {
+        if let Some(residents) = self.ports.residents() {
+            residents.leave(number);
+        }
+        self.pipeline.forget(number);
     }
 
     pub(super) fn flows(&self, slots: Range<usize>) -> FlowsPart {

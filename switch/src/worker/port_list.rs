@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use heddle_xsk::{Frame, HeldFrames, Pool};
 
+use super::residents::Residents;
 use super::slot::Slot;
 use super::watch::Watch;
 use crate::DropReason;
@@ -89,6 +90,12 @@ impl PortList {
     pub(super) fn ingress(&self, id: PortId) -> Option<Ingress> {
         let slot = self.slots.get(usize::from(id.slot))?.as_ref()?;
         (slot.id == id).then_some(slot.ingress)
+    }
+
+    /// Who shares the worker's trunk, if it has one.
+    pub(super) fn residents(&mut self) -> Option<&mut Residents> {
+        let trunk = |slot: &&mut Slot| slot.ingress == Ingress::Trunk;
+        self.slots.iter_mut().flatten().find(trunk).map(|slot| &mut slot.residents)
     }
 
     /// Number of ports.

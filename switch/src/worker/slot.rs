@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use heddle_xsk::Pool;
 
+use super::residents::{Addressed, Residents};
 use crate::DropReason;
 use crate::pipeline::Ingress;
 use crate::ports::{Batch, Port, PortDrops, PortId};
@@ -24,6 +25,8 @@ pub(super) struct Slot {
     pub(super) last_used: Instant,
     /// Whether it is in the list of polled ports.
     pub(super) polled: bool,
+    /// Who shares it, if it is a trunk.
+    pub(super) residents: Residents,
 }
 
 impl Slot {
@@ -37,6 +40,9 @@ impl Slot {
             let bytes = batch.iter().map(heddle_xsk::Frame::len).sum();
             self.stats.rx.count_batch(batch.len(), bytes);
             worker.ports.rx.count_batch(batch.len(), bytes);
+            if self.ingress == Ingress::Trunk {
+                self.residents.count_received(batch);
+            }
         }
     }
 
@@ -44,10 +50,13 @@ impl Slot {
     pub(super) fn send(&mut self, pool: &mut Pool, worker: &WorkerStats) {
         let bytes = |batch: &Batch| batch.iter().map(heddle_xsk::Frame::len).sum::<usize>();
         let (packets, total) = (self.outgoing.len(), bytes(&self.outgoing));
+        let is_trunk = self.ingress == Ingress::Trunk;
+        let addressed = if is_trunk { Residents::note(&self.outgoing) } else { Addressed::new() };
         self.port.transmit(pool, &mut self.outgoing);
         let (left, left_bytes) = (self.outgoing.len(), bytes(&self.outgoing));
         self.stats.tx.count_batch(packets - left, total - left_bytes);
         worker.ports.tx.count_batch(packets - left, total - left_bytes);
+        self.residents.count_sent(addressed.get(..packets - left).unwrap_or_default());
         if left > 0 {
             worker.count_drops(DropReason::TxRingFull, left as u64);
             self.outgoing.drain(..).for_each(|frame| pool.put(frame));
@@ -111,6 +120,7 @@ mod tests {
             counted: PortDrops::default(),
             last_used: Instant::now(),
             polled: false,
+            residents: Residents::default(),
         };
         let worker = WorkerStats::default();
         for (total, expected) in [(1, [1, 2, 3, 4]), (1, [1, 2, 3, 4]), (10, [10, 20, 30, 40])] {

@@ -19,7 +19,7 @@ use crate::ports::{Batch, MemoryPort, MemoryWire, Port, PortId};
 use crate::stats::PortStats;
 use crate::tables::conntrack::Side;
 use crate::tables::publish::Publisher;
-use crate::tables::{Endpoint, EndpointPolicy, NextHop, Node, Tables};
+use crate::tables::{AttachMode, Endpoint, EndpointPolicy, NextHop, Node, Tables};
 use crate::wire::Mac;
 
 const FRAMES: u32 = 4096;
@@ -74,7 +74,8 @@ impl Rig {
         let config =
             WorkersConfig { count: workers, cores: vec![], polling: Polling::Adaptive, connections: 1024 };
         let (publisher, readers) = Publisher::new(Tables::default(), usize::from(workers));
-        let crew = Crew::start(Plan { config: &config, arena: &arena, readers, tick }).unwrap();
+        let crew =
+            Crew::start(Plan { config: &config, arena: &arena, readers, links: Vec::new(), tick }).unwrap();
         let tables = Tables::default();
         let (wires, stats, ports) = (vec![], vec![], vec![]);
         let mut rig = Self { arena, crew, publisher, tables, wires, stats, ports };
@@ -95,6 +96,8 @@ impl Rig {
             addresses: vec![address],
             mac: mac(number),
             port,
+            attach: AttachMode::Direct,
+            interface: 0,
             mtu: 1500,
             policy: EndpointPolicy::Open,
         };
@@ -348,6 +351,8 @@ fn cores_that_are_not_there_are_refused() {
     let arena = Arena::heap(1, 2048).unwrap();
     let config = WorkersConfig { count: 1, cores: vec![60_000], polling: Polling::Busy, connections: 1 };
     let (_publisher, readers) = Publisher::new(Tables::default(), 1);
-    let error = Crew::start(Plan { config: &config, arena: &arena, readers, tick: TICK }).err().unwrap();
+    let error = Crew::start(Plan { config: &config, arena: &arena, readers, links: Vec::new(), tick: TICK })
+        .err()
+        .unwrap();
     assert!(error.to_string().starts_with("workers.cores: there is no core 60000"), "{error}");
 }

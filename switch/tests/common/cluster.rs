@@ -6,7 +6,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use heddle_switch::ports::PortId;
-use heddle_switch::tables::{Endpoint, EndpointPolicy, HOST, NextHop, Tables, Uplink, Vtep};
+use heddle_switch::tables::{
+    AttachMode, Endpoint, EndpointPolicy, HOST, NextHop, Tables, Tunnel, Uplink, Vtep,
+};
 use heddle_switch::wire::Mac;
 
 use super::packets::Spec;
@@ -69,6 +71,7 @@ pub(crate) fn tables(node: u8, peer: u8, underlay: usize) -> Tables {
     tables.node.icmp_source_v4 = own_v4;
     tables.node.icmp_source_v6 = own_v6;
     tables.node.uplink = Some(Uplink {
+        tunnel: Tunnel::Switch,
         ports: vec![port(UPLINK_SLOT)],
         mac: nic_mac(node),
         address_v4: Some(own_v4),
@@ -86,6 +89,8 @@ pub(crate) fn tables(node: u8, peer: u8, underlay: usize) -> Tables {
             addresses,
             mac: pod_mac(node, number),
             port: port(slot),
+            attach: AttachMode::Direct,
+            interface: 0,
             mtu: POD_MTU,
             policy: EndpointPolicy::Open,
         };

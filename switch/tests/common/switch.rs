@@ -89,7 +89,7 @@ impl Switch {
     pub(crate) fn pass_all(&mut self, ingress: Ingress, packets: &[impl AsRef<[u8]>]) -> Outcome {
         let slot = match ingress {
             Ingress::Endpoint(number) => number as usize,
-            Ingress::Uplink => usize::from(UPLINK_SLOT),
+            Ingress::Uplink | Ingress::Trunk => usize::from(UPLINK_SLOT),
         };
         // An endpoint that is gone has no port here; any will do to receive by.
         let slot = slot.min(usize::from(UPLINK_SLOT));
@@ -124,6 +124,11 @@ impl Switch {
             }
         }
         outcome
+    }
+
+    /// Looks after what is remembered, as between two batches.
+    pub(crate) fn sweep(&mut self) {
+        self.pipeline.sweep(&self.tables);
     }
 
     /// The stages, to look at what they remember.

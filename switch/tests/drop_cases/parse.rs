@@ -1,13 +1,14 @@
 //! Packets that `parse` refuses.
 
 use heddle_switch::DropReason;
+use heddle_switch::pipeline::Ingress;
 
 use super::{Case, POD_1, case, good};
 use crate::common::cluster::{V4, V6};
 use crate::common::packets::{patch, patch_ipv4};
 
 pub(crate) fn cases() -> Vec<Case> {
-    use DropReason::{MalformedIp, Truncated, UnknownEtherType};
+    use DropReason::{MalformedIp, Truncated, TrunkTag, UnknownEtherType};
     let v4 = good(V4).bytes();
     let v6 = good(V6).bytes();
     let chain = |count: usize| {
@@ -18,6 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
         patch(patch(bytes, 14 + 6, &[60]), 14 + 4, &payload_len.to_be_bytes())
     };
     vec![
+        case(TrunkTag, "a trunk's frame that says nothing", Ingress::Trunk, v4.clone()),
         case(Truncated, "nothing at all", POD_1, vec![]),
         case(Truncated, "inside the Ethernet header", POD_1, v4[..13].to_vec()),
         case(Truncated, "inside the IPv4 header", POD_1, v4[..33].to_vec()),

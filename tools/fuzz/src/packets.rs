@@ -15,7 +15,9 @@ use heddle_switch::DropReason;
 use heddle_switch::pipeline::{Ingress, Outbox, Pipeline};
 use heddle_switch::ports::{Batch, PortId};
 use heddle_switch::stats::WorkerStats;
-use heddle_switch::tables::{Endpoint, EndpointPolicy, HOST, NextHop, Tables, Uplink, Vtep};
+use heddle_switch::tables::{
+    AttachMode, Endpoint, EndpointPolicy, HOST, NextHop, Tables, Tunnel, Uplink, Vtep,
+};
 use heddle_switch::wire::Mac;
 use heddle_xsk::{Arena, Pool};
 
@@ -30,6 +32,8 @@ mod setting {
     pub(super) const JUDGE_1: u8 = 1 << 2;
     pub(super) const JUDGE_2: u8 = 1 << 3;
     pub(super) const UNDERLAY_V6: u8 = 1 << 4;
+    /// All pods share a trunk, and what comes comes by it.
+    pub(super) const TRUNK: u8 = 1 << 5;
 }
 
 /// Every packet leaves or is dropped with a reason, an ICMP error is a packet more, and no frame is lost.
@@ -55,6 +59,7 @@ pub fn check(input: &[u8]) {
         rest = behind;
     }
     let ingress = match setting & setting::INGRESS {
+        _ if setting & setting::TRUNK != 0 => Ingress::Trunk,
         3 => Ingress::Uplink,
         number => Ingress::Endpoint(number.into()),
     };
@@ -89,7 +94,10 @@ fn tables(setting: u8) -> Tables {
     let port = |slot| PortId { worker: 0, slot, serial: slot.into() };
     let ([IpAddr::V4(own_v4), IpAddr::V6(own_v6)], peer) = (node(1), node(2)) else { return tables };
     (tables.node.icmp_source_v4, tables.node.icmp_source_v6) = (own_v4, own_v6);
+    let trunk = setting & setting::TRUNK != 0;
+    let attach = if trunk { AttachMode::Cached } else { AttachMode::Direct };
     tables.node.uplink = Some(Uplink {
+        tunnel: if trunk { Tunnel::Kernel { interface: 9 } } else { Tunnel::Switch },
         ports: vec![port(3)],
         mac: mac(8),
         address_v4: Some(own_v4),
@@ -104,7 +112,15 @@ fn tables(setting: u8) -> Tables {
             tables.fib.insert((*address).into(), NextHop::Endpoint(number));
         }
         let policy = if judged { EndpointPolicy::Class(PolicyClassNumber(0)) } else { EndpointPolicy::Open };
-        let endpoint = Endpoint { addresses, mac: mac(number), port: port(number as u16), mtu: 1500, policy };
+        let endpoint = Endpoint {
+            addresses,
+            mac: mac(number),
+            port: port(number as u16),
+            attach,
+            interface: 0,
+            mtu: 1500,
+            policy,
+        };
         tables.endpoints.set(number, endpoint);
     }
     for (prefix, next_hop) in [

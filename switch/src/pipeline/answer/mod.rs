@@ -7,13 +7,13 @@ use std::net::IpAddr;
 
 use heddle_xsk::Frame;
 
+use super::exit::Exit;
 use super::packet::{Ip, Packet, is_group};
 use super::scene::{Scene, Sender};
 use crate::DropReason;
-use crate::ports::PortId;
 use crate::wire::icmp;
 
-/// Turns a question to the gateway into its answer and returns the port it leaves by; `None` when the packet is for
+/// Turns a question to the gateway into its answer and returns how it leaves; `None` when the packet is for
 /// somebody else. Only endpoints may ask.
 #[inline(always)]
 pub(super) fn answer(
@@ -21,24 +21,24 @@ pub(super) fn answer(
     sender: Sender<'_>,
     frame: &mut Frame,
     packet: &Packet,
-) -> Result<Option<PortId>, DropReason> {
+) -> Result<Option<Exit>, DropReason> {
     let ip = &packet.ip;
     let asker = match sender {
-        Sender::Endpoint(_, endpoint) => Some(endpoint.port),
+        Sender::Endpoint(number, endpoint) => Some((number, endpoint)),
         Sender::Vtep(_) | Sender::Switch => None,
     };
     if is_neighbor_discovery(ip, frame) {
-        let port = asker.ok_or(DropReason::NdUnanswered)?;
+        let (number, endpoint) = asker.ok_or(DropReason::NdUnanswered)?;
         neighbor::answer(scene, frame, packet)?;
-        return Ok(Some(port));
+        return Exit::to_endpoint(number, endpoint).map(Some);
     }
     if packet.destination_mac.is_multicast() || is_group(ip.destination) {
         return Err(DropReason::Multicast);
     }
     if scene.is_gateway(ip.destination) {
-        let port = asker.ok_or(DropReason::GatewayUnserved)?;
+        let (number, endpoint) = asker.ok_or(DropReason::GatewayUnserved)?;
         echo::answer(scene, frame, packet)?;
-        return Ok(Some(port));
+        return Exit::to_endpoint(number, endpoint).map(Some);
     }
     Ok(None)
 }

@@ -9,6 +9,7 @@ use heddle_xsk::Frame;
 
 pub(super) use self::budget::Budget;
 use self::budget::Who;
+use super::exit::Exit;
 use super::packet::{HOP_LIMIT, Ip, is_group, is_reserved};
 use super::parse::parse;
 use super::scene::{Origin, Scene, Sender};
@@ -40,7 +41,7 @@ const MAX_LEN_V4: usize = 576;
 /// Largest error over IPv6: the smallest MTU there is (RFC 4443, section 2.4 c).
 const MAX_LEN_V6: usize = 1280;
 
-/// Makes the notice out of the packet it is about and sends it on its way: the port it leaves by, or `None` when no
+/// Makes the notice out of the packet it is about and sends it on its way: how it leaves, or `None` when no
 /// notice may be sent. It is routed like any packet, since it may have to go back through a tunnel.
 pub(super) fn send(
     budget: &mut Budget,
@@ -48,7 +49,7 @@ pub(super) fn send(
     scene: &Scene<'_>,
     frame: &mut Frame,
     notice: Notice,
-) -> Option<crate::ports::PortId> {
+) -> Option<Exit> {
     let about = parse(frame).ok()?.ip;
     let who = match scene.origin {
         Ok(Origin::Endpoint(number, _)) => Who::Endpoint(number),

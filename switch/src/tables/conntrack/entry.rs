@@ -60,9 +60,10 @@ impl Entry {
         now.since(self.last_seen)
     }
 
+    /// Idle for too long. Of packets that pass unseen nobody knows here, so a connection that has such does not expire.
     #[inline]
     pub(super) fn is_expired(&self, now: Tick) -> bool {
-        self.idle(now) > self.state().timeout()
+        self.idle(now) > self.state().timeout() && !self.progress.is_offloaded()
     }
 
     #[inline]

@@ -29,6 +29,8 @@ pub struct Flow {
     pub packets: [u64; 2],
     /// Bytes by [`Direction`](super::Direction).
     pub bytes: [u64; 2],
+    /// Packets of one direction or both may pass unseen.
+    pub offloaded: bool,
 }
 
 impl Flow {
@@ -43,6 +45,7 @@ impl Flow {
             judged_at: entry.judged_at,
             packets: entry.packets,
             bytes: entry.bytes,
+            offloaded: entry.progress.is_offloaded(),
         }
     }
 }

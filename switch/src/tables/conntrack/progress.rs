@@ -15,8 +15,8 @@ pub(super) struct Progress {
     /// connection and start anew, which shows when the other end accepts this very SYN. 0 for none.
     pub(super) pending: u32,
     pub(super) state: State,
-    /// Where the packet that opened the connection was seen.
-    opened: Side,
+    /// Bits of [`end`].
+    ends: u8,
     /// The window scale of each direction, four bits each.
     scales: u8,
     /// Bits of [`mark`].
@@ -44,8 +44,14 @@ pub(super) mod mark {
     pub(in super::super) const FIN: u8 = 1 << 4;
     /// The SYN carried data, and the other end has not declined it (RFC 7413).
     pub(in super::super) const EARLY_DATA: u8 = 1 << 6;
-    /// Packets pass without being seen here, so what is known of the windows is out of date.
-    pub(in super::super) const OFFLOADED: u8 = 1 << 7;
+}
+
+/// Where the connection was opened, and what of it passes unseen.
+mod end {
+    /// The first packet was seen entering the endpoint; else leaving it.
+    pub(super) const OPENED_ON_INGRESS: u8 = 1 << 0;
+    /// Packets of a direction may pass without being seen here, so what is known of the windows is out of date. Per direction.
+    pub(super) const OFFLOADED: u8 = 1 << 1;
 }
 
 /// The scale of an end that sent no window scale option.
@@ -69,7 +75,11 @@ pub(super) enum Step {
 impl Progress {
     pub(super) const fn without_handshake(state: State, opened: Side) -> Self {
         let half = Half { end: 0, acknowledged: 0, edge: 0 };
-        Self { halves: [half; 2], pending: 0, state, opened, scales: NO_SCALE << 4 | NO_SCALE, marks: 0 }
+        let ends = match opened {
+            Side::Egress => 0,
+            Side::Ingress => end::OPENED_ON_INGRESS,
+        };
+        Self { halves: [half; 2], pending: 0, state, ends, scales: NO_SCALE << 4 | NO_SCALE, marks: 0 }
     }
 
     /// A connection whose first packet here is this one, going in direction `from` of it.
@@ -105,14 +115,24 @@ impl Progress {
     }
 
     /// The side on which its first packet was seen.
+    #[inline]
     pub(super) fn opened(&self) -> Side {
-        self.opened
+        if self.ends & end::OPENED_ON_INGRESS == 0 { Side::Egress } else { Side::Ingress }
     }
 
     /// Which way a packet goes that is seen on the given side.
     #[inline]
     pub(super) fn direction(&self, seen: Side) -> Direction {
-        if seen == self.opened { Direction::Original } else { Direction::Reply }
+        if seen == self.opened() { Direction::Original } else { Direction::Reply }
+    }
+
+    /// Where packets of a direction are seen.
+    #[inline]
+    pub(super) fn side_of(&self, direction: Direction) -> Side {
+        match direction {
+            Direction::Original => self.opened(),
+            Direction::Reply => self.opened().opposite(),
+        }
     }
 
     #[inline]
@@ -152,18 +172,27 @@ impl Progress {
         if low == NO_SCALE || high == NO_SCALE { 0 } else { (self.scales >> (4 * of as u8) & 0xf) as u32 }
     }
 
-    /// Whether packets pass unseen from now on. When they no longer do, the windows are learned afresh.
-    pub(super) const fn set_offloaded(&mut self, offloaded: bool) {
+    /// Whether packets of a direction pass unseen from now on. When none do any more, the windows are learned afresh.
+    pub(super) const fn set_offloaded(&mut self, of: Direction, offloaded: bool) {
+        let before = self.is_offloaded();
         if offloaded {
-            self.marks |= mark::OFFLOADED;
+            self.ends |= end::OFFLOADED << of as u8;
         } else {
+            self.ends &= !(end::OFFLOADED << of as u8);
+        }
+        if before && !self.is_offloaded() {
             self.unmark(!(mark::FIN | mark::FIN << 1));
         }
     }
 
     #[inline]
     pub(super) const fn is_offloaded(&self) -> bool {
-        self.marks & mark::OFFLOADED != 0
+        self.ends & (end::OFFLOADED | end::OFFLOADED << 1) != 0
+    }
+
+    #[inline]
+    pub(super) const fn is_offloaded_in(&self, direction: Direction) -> bool {
+        self.ends & end::OFFLOADED << direction as u8 != 0
     }
 
     #[inline]

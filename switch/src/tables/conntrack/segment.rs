@@ -70,6 +70,11 @@ impl Segment {
         })
     }
 
+    /// One that says nothing: no data, and numbers that nobody goes by.
+    pub(super) fn plain() -> Self {
+        Self { flags: flags::ACK, ..Self::default() }
+    }
+
     /// True when the segment can open a connection.
     #[inline]
     pub fn is_opening(&self) -> bool {

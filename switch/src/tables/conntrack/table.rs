@@ -11,6 +11,7 @@ use super::entry::{Entry, NONE};
 use super::index::{Full, Index};
 use super::key::{FlowKey, Key, Side};
 use super::lists::Lists;
+use super::offload::Change;
 use super::progress::Progress;
 use super::state::State;
 use super::tick::Tick;
@@ -26,6 +27,10 @@ pub struct Connections {
     len: u32,
     seed: SeedableRandomState,
     pub(super) counters: Counters,
+    /// Entries with a flow that passes unseen.
+    pub(super) offloaded: u32,
+    /// See [`changes`](Self::changes).
+    pub(super) changes: Vec<Change>,
     /// The state whose list [`expire`](Self::expire) looks at next.
     pub(super) hand: usize,
 }
@@ -60,6 +65,8 @@ impl Connections {
             len: 0,
             seed: SeedableRandomState::random(),
             counters: Counters::default(),
+            offloaded: 0,
+            changes: Vec::new(),
             hand: 0,
         }
     }
@@ -164,10 +171,14 @@ impl Connections {
         let old = std::mem::replace(&mut progress.state, state);
         self.lists.unlink(&mut self.entries, slot, old);
         self.lists.append(&mut self.entries, slot, now);
+        self.recall_if_over(slot, state);
     }
 
     /// Removes an entry.
     pub(super) fn release(&mut self, slot: u32) {
+        if self.entries[slot as usize].progress.is_offloaded() {
+            self.recall(slot);
+        }
         let entry = &self.entries[slot as usize];
         let (state, hash) = (entry.state(), self.hash(&entry.key));
         self.index.remove(hash, slot);

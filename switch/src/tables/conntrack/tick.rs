@@ -25,6 +25,11 @@ impl Tick {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// The tick that was `time` ago; the start, if that was later.
+    pub(super) fn before(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(Self::at(time).0))
+    }
+
     /// `seconds` in ticks.
     pub(super) const fn count(seconds: u32) -> u32 {
         seconds * PER_SECOND

@@ -49,9 +49,9 @@ pub enum Fault {
 /// A connection found, and the way the packet goes in it. Only a reference: what it stands for can change once it is gone.
 #[derive(Debug)]
 pub struct Known<'t> {
-    table: &'t mut Connections,
-    slot: u32,
-    direction: Direction,
+    pub(super) table: &'t mut Connections,
+    pub(super) slot: u32,
+    pub(super) direction: Direction,
 }
 
 impl Connections {
@@ -166,31 +166,8 @@ impl Known<'_> {
         self.table.entries[self.slot as usize].judged_at = generation;
     }
 
-    /// While packets of the connection pass without being [tracked](Connections::track) (the flow cache forwards them),
-    /// what is known of TCP windows is out of date: then FIN and reset are believed as they come, and nothing is judged
-    /// by windows. When that ends, the windows are learned afresh.
-    pub fn set_offloaded(&mut self, offloaded: bool) {
-        self.table.entries[self.slot as usize].progress.set_offloaded(offloaded);
-    }
-
-    /// It was in use by packets that passed unseen: keeps it from expiring, and adds them to its totals.
-    pub fn touch(&mut self, now: Tick, packets: [u64; 2], bytes: [u64; 2]) {
-        let entry = &mut self.table.entries[self.slot as usize];
-        entry.last_seen = entry.last_seen.max(now);
-        for direction in [Direction::Original as usize, Direction::Reply as usize] {
-            entry.packets[direction] += packets[direction];
-            entry.bytes[direction] += bytes[direction];
-        }
-    }
-
     /// All about it.
     pub fn flow(&self, now: Tick) -> Flow {
         Flow::of(&self.table.entries[self.slot as usize], now)
-    }
-
-    /// Forgets it.
-    pub fn remove(self) {
-        self.table.counters.removed += 1;
-        self.table.release(self.slot);
     }
 }

@@ -161,9 +161,11 @@ fn apply(table: &mut Connections, naive: &mut Naive, now: &mut u64, action: &Act
             }
         }
         Action::Remove { endpoint, flow } => {
-            let known = table.related(second(*now), endpoint, Side::Ingress, &flow);
-            assert_eq!(known.is_some(), naive.0.remove(&(endpoint, flow)).is_some());
-            known.into_iter().for_each(super::super::Known::remove);
+            let now = second(*now);
+            let gone = table.related(now, endpoint, Side::Ingress, &flow).map(|known| known.flow(now).key);
+            assert_eq!(gone.is_some(), naive.0.remove(&(endpoint, flow)).is_some());
+            table
+                .retain(now, 0..table.capacity(), |flow| flow.endpoint != endpoint || Some(flow.key) != gone);
         }
         Action::Wait(seconds) => *now += seconds,
         Action::Expire(budget) => assert!(table.expire(second(*now), budget) <= budget),

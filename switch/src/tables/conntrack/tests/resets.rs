@@ -2,7 +2,7 @@
 //! are not known.
 
 use super::super::State::{Accepted, Established, HalfClosed, Opening, OpeningBoth, Reset, TimeWait};
-use super::super::{Connections, Direction, Fault, Packet};
+use super::super::{Change, Connections, Direction, Fault, Packet};
 use super::tools::{
     ENDPOINT, Seen, after_handshake, flow, original, play, play_into, reply, second, segment,
 };
@@ -153,11 +153,18 @@ fn picked_up_at_its_end() {
 
 #[test]
 fn offloaded_connections_are_not_judged_by_windows() {
-    let set_offloaded = |table: &mut Connections, offloaded| {
+    let set_offloaded = |table: &mut Connections, offloaded: bool| {
         let flow = flow(protocol::TCP, 40_000, 80);
         let error = super::super::Side::Ingress;
         let mut known = table.related(second(1), ENDPOINT, error, &flow).expect("it is there");
-        known.set_offloaded(offloaded);
+        if offloaded {
+            known.offload();
+        } else {
+            let [.., Change::Offloaded(end)] = *std::mem::take(table.changes()) else {
+                panic!("not offloaded")
+            };
+            table.take_back(&end);
+        }
     };
     let mut table = after_handshake("offloaded", &[]);
     set_offloaded(&mut table, true);

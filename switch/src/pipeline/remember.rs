@@ -1,0 +1,110 @@
+//! Behind the stages: which flows the flow cache is to forward, and which not any more.
+
+use crate::tables::conntrack::{Change, Direction, FlowEnd, FlowKey, Side, Unseen};
+use crate::tables::{AttachMode, Hop, NextHop, Tables, Tunnel};
+
+/// What is asked of the flow cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// One end of a flow allows it to be cached.
+    Offer(Offer),
+    /// One end does not allow it any more.
+    Recall(FlowEnd),
+}
+
+/// A flow as one end offers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The end.
+    pub end: FlowEnd,
+    /// Index of the interface that the flow's packets come in by.
+    pub interface: u32,
+    /// Where they are from.
+    pub from: Party,
+    /// Where they go.
+    pub to: Party,
+}
+
+/// A hop as it was when a flow was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Party {
+    /// Which one.
+    pub hop: Hop,
+    /// Its generation: see [`HopGenerations`](crate::tables::HopGenerations).
+    pub generation: u32,
+}
+
+/// What the flow cache tells of one end of a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// It forwarded packets.
+    Used(FlowEnd, Unseen),
+    /// It does not forward it any more, or never has: nothing passes unseen any more.
+    Dropped(FlowEnd, Unseen),
+    /// It forwards one that a former switch has allowed.
+    Found(FlowEnd, Unseen),
+}
+
+/// What a change means for the flow cache; nothing when it has no part in the flow. `tables` are those that the flow was judged
+/// by.
+pub(super) fn request(tables: &Tables, change: &Change) -> Option<Request> {
+    match change {
+        Change::Offloaded(end) => offer(tables, end).map(Request::Offer),
+        Change::Recalled(end) => Some(Request::Recall(*end)),
+    }
+}
+
+/// The offer of a flow whose packets the kernel sees both come and go.
+fn offer(tables: &Tables, end: &FlowEnd) -> Option<Offer> {
+    let own = Place::of_endpoint(tables, end.endpoint)?;
+    let (from, to) = match end.seen {
+        Side::Egress => (own, Place::of(tables, tables.fib.lookup(end.key.destination)?)?),
+        Side::Ingress => (Place::of(tables, tables.fib.lookup(end.key.source)?)?, own),
+    };
+    let party = |place: &Place| {
+        let generation = *tables.hop_generations.get(place.hop.number())?;
+        Some(Party { hop: place.hop, generation })
+    };
+    let offer = Offer { end: *end, interface: from.interface, from: party(&from)?, to: party(&to)? };
+    // What an endpoint sends to itself never gets here, unless somebody translated it.
+    (from.hop != to.hop).then_some(offer)
+}
+
+/// A hop, and the interface its packets come in by.
+struct Place {
+    hop: Hop,
+    interface: u32,
+}
+
+impl Place {
+    fn of(tables: &Tables, next_hop: NextHop) -> Option<Self> {
+        match next_hop {
+            NextHop::Endpoint(number) => Self::of_endpoint(tables, number),
+            NextHop::Vtep(number) => match tables.node.uplink.as_ref()?.tunnel {
+                Tunnel::Kernel { interface } => Some(Self { hop: Hop::vtep(number)?, interface }),
+                Tunnel::Switch => None,
+            },
+            NextHop::Unreachable => None,
+        }
+    }
+
+    fn of_endpoint(tables: &Tables, number: u32) -> Option<Self> {
+        let endpoint = tables.endpoints.get(number)?;
+        match endpoint.attach {
+            AttachMode::Cached => Some(Self { hop: Hop::endpoint(number)?, interface: endpoint.interface }),
+            AttachMode::Direct => None,
+        }
+    }
+}
+
+impl Offer {
+    /// Whether the flow's packets go the way that its connection was opened.
+    pub fn is_original(&self) -> bool {
+        self.end.direction == Direction::Original
+    }
+
+    /// Of the flow's packets.
+    pub fn key(&self) -> &FlowKey {
+        &self.end.key
+    }
+}

@@ -1,0 +1,199 @@
+//! Flows that the flow cache forwards: their packets pass unseen here, so somebody else tells of them.
+//!
+//! A connection with such a flow does not expire by itself. It ends here as always, because whatever ends a connection is seen;
+//! its flows are then *recalled*. Both are listed, in order, for whoever can put flows into the flow cache and take them out.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::super::EndpointNumber;
+use super::flows::Flow;
+use super::key::{Direction, FlowKey, Side};
+use super::state::{Group, State};
+use super::table::Connections;
+use super::tick::Tick;
+use super::track::{Known, Packet};
+use crate::wire::protocol;
+
+/// A flow is offered with every so many of its packets that are seen here: a connection of a few packets is not worth the
+/// work, and an offer that came to nothing is repeated.
+const OFFER_EVERY: u64 = 8;
+
+/// A flow as one endpoint knows it, whose packets it sends or receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FlowEnd {
+    /// Whose end it is.
+    pub endpoint: EndpointNumber,
+    /// [`Side::Egress`] if the flow's packets leave the endpoint.
+    pub seen: Side,
+    /// Of the flow's packets.
+    pub key: FlowKey,
+    /// Which way of the connection they go.
+    pub direction: Direction,
+}
+
+/// What passed unseen of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unseen {
+    /// Since it was told last.
+    pub packets: u64,
+    /// IP packets' lengths.
+    pub bytes: u64,
+    /// Time since the last one.
+    pub idle: Duration,
+}
+
+/// What is to be done about a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It may pass unseen from now on. Whoever cannot arrange that [takes it back](Connections::take_back).
+    Offloaded(FlowEnd),
+    /// Its connection is over, gone, or not allowed any more: it must not pass unseen.
+    Recalled(FlowEnd),
+}
+
+impl Connections {
+    /// What is to be done, in this order. The caller empties the list.
+    pub fn changes(&mut self) -> &mut Vec<Change> {
+        &mut self.changes
+    }
+
+    /// Connections with a flow that passes unseen.
+    pub fn offloaded(&self) -> usize {
+        self.offloaded as usize
+    }
+
+    /// Takes note of what passed unseen. A flow that should not have passed is recalled: whatever went wrong, it does not go on.
+    pub fn note_unseen(&mut self, now: Tick, end: &FlowEnd, unseen: &Unseen) {
+        let probe = self.probe(end.endpoint, end.seen, &end.key);
+        let Some(slot) = self.find(&probe) else { return self.changes.push(Change::Recalled(*end)) };
+        let entry = &mut self.entries[slot as usize];
+        let direction = entry.progress.direction(end.seen);
+        if !entry.progress.is_offloaded_in(direction) {
+            self.changes.push(Change::Recalled(*end));
+        }
+        entry.last_seen = entry.last_seen.max(now.before(unseen.idle));
+        entry.packets[direction as usize] += unseen.packets;
+        entry.bytes[direction as usize] += unseen.bytes;
+    }
+
+    /// The flow cache does not forward the flow any more, or never has.
+    pub fn take_back(&mut self, end: &FlowEnd) {
+        let probe = self.probe(end.endpoint, end.seen, &end.key);
+        let Some(slot) = self.find(&probe) else { return };
+        let direction = self.entries[slot as usize].progress.direction(end.seen);
+        self.set_offloaded(slot, direction, false);
+    }
+
+    /// Remembers a connection that a former switch has allowed and the flow cache still forwards. It counts as judged at no
+    /// generation, so it is judged before long. Nothing when there is no room, or the connection is known.
+    pub fn adopt_offloaded(&mut self, now: Tick, end: &FlowEnd, unseen: &Unseen) {
+        let direction = end.direction;
+        let probe = self.probe(end.endpoint, end.seen, &end.key);
+        if self.find(&probe).is_none() {
+            if self.len() >= self.capacity() {
+                self.changes.push(Change::Recalled(*end));
+                return;
+            }
+            let segment = (end.key.protocol == protocol::TCP).then(super::Segment::plain);
+            self.open(now, &probe, &Packet { bytes: 0, segment }, direction, 0);
+        }
+        let Some(slot) = self.find(&probe) else { return };
+        let entry = &mut self.entries[slot as usize];
+        // The packet it was opened with was none.
+        entry.packets[direction as usize] = unseen.packets;
+        entry.bytes[direction as usize] = unseen.bytes;
+        entry.last_seen = now.before(unseen.idle);
+        if direction == Direction::Reply
+            && let Some(answered) = entry.state().answered()
+        {
+            self.enter(now, slot, answered);
+        }
+        self.set_offloaded(slot, direction, true);
+    }
+
+    /// Judges connections again that have flows which pass unseen, among those in a range of slots. `judge` gets the connection
+    /// and says at which generation it is allowed; flows of one that is not are recalled.
+    pub fn review(&mut self, now: Tick, slots: Range<usize>, mut judge: impl FnMut(&Flow) -> Option<u32>) {
+        for slot in slots.start..slots.end.min(self.capacity()) {
+            let entry = &self.entries[slot];
+            if entry.key.is_free() || !entry.progress.is_offloaded() {
+                continue;
+            }
+            match judge(&Flow::of(entry, now)) {
+                Some(generation) => self.entries[slot].judged_at = generation,
+                None => self.recall(slot as u32),
+            }
+        }
+    }
+
+    /// Lists the connection's flows that pass unseen to be taken back.
+    #[cold]
+    pub(super) fn recall(&mut self, slot: u32) {
+        for direction in [Direction::Original, Direction::Reply] {
+            let entry = &self.entries[slot as usize];
+            if entry.progress.is_offloaded_in(direction) {
+                let seen = entry.progress.side_of(direction);
+                let (endpoint, key) = (entry.key.endpoint(), entry.key.flow(seen));
+                self.changes.push(Change::Recalled(FlowEnd { endpoint, seen, key, direction }));
+                self.set_offloaded(slot, direction, false);
+            }
+        }
+    }
+
+    /// To be called for an entry that enters a state: one that is over has no business in the flow cache.
+    #[inline]
+    pub(super) fn recall_if_over(&mut self, slot: u32, state: State) {
+        let over = state == State::Closing || state.group() == Group::Finished;
+        if over && self.entries[slot as usize].progress.is_offloaded() {
+            self.recall(slot);
+        }
+    }
+
+    fn set_offloaded(&mut self, slot: u32, direction: Direction, offloaded: bool) {
+        let progress = &mut self.entries[slot as usize].progress;
+        let before = progress.is_offloaded();
+        progress.set_offloaded(direction, offloaded);
+        match (before, progress.is_offloaded()) {
+            (false, true) => self.offloaded += 1,
+            (true, false) => self.offloaded -= 1,
+            _ => {}
+        }
+    }
+}
+
+impl Known<'_> {
+    /// True with some packets of a flow that the flow cache could forward and does not.
+    #[inline]
+    pub fn is_ripe(&self) -> bool {
+        let entry = &self.table.entries[self.slot as usize];
+        entry.packets[self.direction as usize].is_multiple_of(OFFER_EVERY) && self.can_be_offloaded()
+    }
+
+    fn can_be_offloaded(&self) -> bool {
+        let entry = &self.table.entries[self.slot as usize];
+        let settled = match entry.key.protocol() {
+            protocol::TCP => entry.state() == State::Established,
+            // Several packets one way are enough.
+            protocol::UDP => true,
+            _ => false,
+        };
+        settled && !entry.progress.is_offloaded_in(self.direction)
+    }
+
+    /// From now on packets that go the packet's way may pass unseen: windows are not judged by, and FIN and reset are believed as
+    /// they come.
+    #[cold]
+    pub fn offload(&mut self) {
+        self.table.set_offloaded(self.slot, self.direction, true);
+        let entry = &self.table.entries[self.slot as usize];
+        let seen = entry.progress.side_of(self.direction);
+        let end = FlowEnd {
+            endpoint: entry.key.endpoint(),
+            seen,
+            key: entry.key.flow(seen),
+            direction: self.direction,
+        };
+        self.table.changes.push(Change::Offloaded(end));
+    }
+}
