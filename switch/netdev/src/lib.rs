@@ -21,7 +21,7 @@ mod route;
 pub mod sysctl;
 
 pub use error::{Error, Result};
-pub use link::{BridgeSpec, Link, VethEnd, VxlanSpec, check_link_name};
+pub use link::{BridgeSpec, ExternalVxlanSpec, Link, VethEnd, VxlanSpec, check_link_name};
 pub use mac::{Mac, ParseMacError};
 pub use neighbor::{Neighbor, NeighborEvent, NeighborEvents};
 pub use netlink::Netlink;

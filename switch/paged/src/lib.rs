@@ -69,6 +69,34 @@ impl<T: Clone> Paged<T> {
         slots.filter_map(|(number, slot)| Some((number, slot.as_ref()?)))
     }
 
+    /// Numbers at which the two differ, with the values of both. Pages that they share are passed in one step.
+    pub fn changes<'t>(
+        &'t self,
+        to: &'t Self,
+    ) -> impl Iterator<Item = (u32, Option<&'t T>, Option<&'t T>)> + use<'t, T>
+    where
+        T: PartialEq,
+    {
+        fn page<T>(table: &Paged<T>, number: usize) -> Option<&Arc<Page<T>>> {
+            table.pages.get(number)?.as_ref()
+        }
+        fn slot<T>(page: Option<&Arc<Page<T>>>, number: usize) -> Option<&T> {
+            page?.slots[number].as_ref()
+        }
+        let pages = (0..self.pages.len().max(to.pages.len())).filter_map(move |number| {
+            let pair = (page(self, number), page(to, number));
+            let shared = match pair {
+                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                (a, b) => a.is_none() && b.is_none(),
+            };
+            (!shared).then_some((number, pair))
+        });
+        let slots = pages.flat_map(|(page, (a, b))| {
+            (0..PAGE).map(move |place| ((page * PAGE + place) as u32, slot(a, place), slot(b, place)))
+        });
+        slots.filter(|(_, a, b)| a != b)
+    }
+
     /// The lowest number from `from` on that is free. Full pages are passed in one step.
     pub fn first_free(&self, from: u32) -> u32 {
         let (first, slot) = place(from);

@@ -14,7 +14,7 @@ use super::ControlError;
 use super::apply::Control;
 use super::dataplane::Dataplane;
 use super::policy::Standing;
-use crate::ports::PortId;
+use crate::tables::EndpointNumber;
 
 /// How long an ADD waits for an image that names its pod. The plugin's own patience is longer, so that it hears why not.
 pub(super) const POLICY_WAIT: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ const SILENT: Duration = Duration::from_secs(1);
 pub(super) struct Awaited<D: Dataplane + 'static> {
     control: Arc<Mutex<Control<D>>>,
     id: String,
-    port: PortId,
+    number: EndpointNumber,
     news: Option<watch::Receiver<()>>,
     /// The endpoint was made for this caller; another's is not ours to remove.
     ours: bool,
@@ -41,8 +41,8 @@ impl<D: Dataplane + 'static> Awaited<D> {
         id: &str,
         ours: bool,
     ) -> Option<Self> {
-        let (port, news) = inside.closed_endpoint(id)?;
-        Some(Self { control: Arc::clone(control), id: id.to_owned(), port, news, ours })
+        let (number, news) = inside.closed_endpoint(id)?;
+        Some(Self { control: Arc::clone(control), id: id.to_owned(), number, news, ours })
     }
 
     /// Waits until the endpoint is judged by its policy. When that does not happen within `patience`, it is removed before this
@@ -76,20 +76,20 @@ impl<D: Dataplane + 'static> Awaited<D> {
     }
 
     async fn look(&self) -> Result<Standing, Status> {
-        let (control, id, port) = (Arc::clone(&self.control), self.id.clone(), self.port);
-        let look = move || control.lock().map(|control| control.standing(&id, port)).ok();
+        let (control, id, number) = (Arc::clone(&self.control), self.id.clone(), self.number);
+        let look = move || control.lock().map(|control| control.standing(&id, number)).ok();
         let standing = tokio::task::spawn_blocking(look).await.ok().flatten();
         standing.ok_or_else(super::service::broken)
     }
 
     /// Removes the endpoint and says which pod it was.
     async fn give_up(mut self, hint: &str) -> Result<api::Endpoint, Status> {
-        let (control, id, port, ours) =
-            (Arc::clone(&self.control), self.id.clone(), self.port, std::mem::take(&mut self.ours));
+        let (control, id, number, ours) =
+            (Arc::clone(&self.control), self.id.clone(), self.number, std::mem::take(&mut self.ours));
         let leave = move || {
             let mut control = control.lock().ok()?;
             let pod = control.pod_of(&id);
-            let removed = if ours { control.remove_if_closed(&id, port) } else { Ok(()) };
+            let removed = if ours { control.remove_if_closed(&id, number) } else { Ok(()) };
             Some((pod, removed))
         };
         let left = tokio::task::spawn_blocking(leave).await.ok().flatten();
@@ -107,10 +107,10 @@ impl<D: Dataplane + 'static> Drop for Awaited<D> {
     fn drop(&mut self) {
         // Without a runtime the daemon is ending; the endpoint is on disk then, and closed at the next start.
         let (true, Ok(runtime)) = (self.ours, Handle::try_current()) else { return };
-        let (control, id, port) = (Arc::clone(&self.control), std::mem::take(&mut self.id), self.port);
+        let (control, id, number) = (Arc::clone(&self.control), std::mem::take(&mut self.id), self.number);
         runtime.spawn_blocking(move || {
             let Ok(mut control) = control.lock() else { return };
-            match control.remove_if_closed(&id, port) {
+            match control.remove_if_closed(&id, number) {
                 Ok(()) => {
                     tracing::info!(id, "nobody waits for this endpoint any more; it is removed unless an image has opened it meanwhile");
                 }

@@ -1,6 +1,9 @@
 //! The real dataplane: workers, AF_XDP sockets, and the programs that steer packets to them.
 
 mod budget;
+mod cache;
+mod mirror;
+pub(super) mod trunk;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -41,10 +44,25 @@ pub(super) struct Plane {
     steering: Steering,
     arena: Arc<Arena>,
     budget: FrameBudget,
-    /// Interfaces of the endpoints' ports.
-    interfaces: HashMap<PortId, String>,
+    attachments: HashMap<EndpointNumber, Attachment>,
+    /// Made with the first endpoint that is cached.
+    cache: Option<Cache>,
+    /// The keeper's ends of the lines to the workers, until there is a cache.
+    lines: Option<(Links, Sender<Message>)>,
+    /// Flows that a cache has room for.
+    flows: u32,
+    /// Of the policy that was published last.
+    policy_generation: u32,
     netlink: Netlink,
     runtime: Handle,
+}
+
+/// Where an endpoint is attached.
+#[derive(Debug)]
+struct Attachment {
+    interface: String,
+    port: PortId,
+    mode: AttachMode,
 }
 
 impl Plane {
@@ -53,17 +71,24 @@ impl Plane {
         let steering =
             Steering::open(&config.bpffs).map_err(|error| StartError::Attach(error.to_string()))?;
         let arena = Arena::umem(config.frames.count, config.frames.size)?;
-        let (publisher, readers) = Publisher::new(Tables::default(), usize::from(config.workers.count));
-        let crew = Crew::start(Plan {
-            config: &config.workers,
-            arena: &arena,
-            readers,
-            links: Vec::new(),
-            tick: TICK,
-        })?;
-        let budget = FrameBudget::new(config.frames.count);
-        let interfaces = HashMap::new();
-        Ok(Self { crew, publisher, steering, arena, budget, interfaces, netlink, runtime })
+        let workers = config.workers.count;
+        let (publisher, readers) = Publisher::new(Tables::default(), usize::from(workers));
+        let (links, keeper_links, orders) = flow_cache::connect(usize::from(workers));
+        let plan = Plan { config: &config.workers, arena: &arena, readers, links, tick: TICK };
+        Ok(Self {
+            crew: Crew::start(plan)?,
+            publisher,
+            steering,
+            arena,
+            budget: FrameBudget::new(config.frames.count),
+            attachments: HashMap::new(),
+            cache: None,
+            lines: Some((keeper_links, orders)),
+            flows: config.flow_cache.flows,
+            policy_generation: 0,
+            netlink,
+            runtime,
+        })
     }
 
     /// Takes the overlay's packets of the uplink: one socket a receive queue, queue q with worker q modulo their number.
@@ -98,17 +123,28 @@ impl Plane {
         Ok((by_worker, mode))
     }
 
-    /// Takes off what an earlier daemon left attached to interfaces that are nobody's any more.
-    pub(super) fn detach_unclaimed(&mut self) {
+    /// Everything that a former daemon has left and is still wanted has been claimed: the rest is taken off, and the flows that
+    /// the kernel went on forwarding are taken over.
+    pub(super) fn settle(&mut self) {
         match self.steering.detach_unclaimed() {
             Ok(interfaces) if interfaces.is_empty() => {}
             Ok(interfaces) => tracing::info!(?interfaces, "programs of a former run removed"),
             Err(error) => tracing::warn!(%error, "programs of a former run stay attached"),
         }
+        if let Some(cache) = &mut self.cache {
+            let flows = cache.take_over();
+            tracing::info!(flows, "flow cache taken over");
+        } else if let Err(error) = self.remove_cache() {
+            tracing::warn!(%error, "the flow cache of a former run stays");
+        }
     }
 
-    /// Ends the workers and closes all sockets. Programs stay attached and drop what pods send, until the next start.
+    /// Ends the workers and closes all sockets. Programs stay attached: flows in the flow cache go on, and everything else that
+    /// pods send is dropped until the next start.
     pub(super) fn stop(self) {
+        if let Some(cache) = self.cache {
+            cache.stop();
+        }
         self.crew.stop();
     }
 
@@ -117,50 +153,9 @@ impl Plane {
         Steering::cleanup(bpffs).map_err(|error| error.to_string())
     }
 
-    /// Makes the interface carry packets for its socket only: up, and without addresses of the host's stack.
-    fn prepare(&self, interface: &str) -> Result<(), ControlError> {
-        let result = self.runtime.block_on(async {
-            if host::has_ipv6() {
-                heddle_netdev::sysctl::set_ipv6_enabled(interface, false)?;
-            }
-            let link = self.netlink.link(interface).await?;
-            if link.up { Ok(()) } else { self.netlink.set_up(&link).await }
-        });
-        result.map_err(|error: heddle_netdev::Error| ControlError::Precondition(error.to_string()))
-    }
-
-    fn open(&mut self, interface: &str, number: EndpointNumber) -> Result<Attached, ControlError> {
-        let frames = if number == HOST { self.budget.host() } else { self.budget.endpoint() };
-        let frames = frames.ok_or_else(|| {
-            let problem =
-                "all frames are given to ports; raise frames.count in the configuration and restart";
-            ControlError::Precondition(problem.to_owned())
-        })?;
-        let options = Options { receive_frames: frames, ..Options::default() };
-        let socket =
-            Socket::bind(&self.arena, interface, 0, options).map_err(|error| socket_error(&error))?;
-        let port = XskPort::new(socket);
-        let mode = self
-            .steering
-            .attach_port(interface, port.socket())
-            .map_err(|error| ControlError::Precondition(error.to_string()))?;
-        tracing::debug!(interface, number, frames, mode = mode_name(mode), "port opened");
-        let stats = Arc::<PortStats>::default();
-        let worker = self.crew.least_loaded();
-        let attached =
-            self.crew.attach(worker, Ingress::Endpoint(number), Box::new(port), Arc::clone(&stats));
-        match attached {
-            Ok(port) => {
-                self.budget.give(port, frames);
-                self.interfaces.insert(port, interface.to_owned());
-                Ok(Attached { port, stats })
-            }
-            Err(error) => {
-                // The socket is closed by now; without this the interface would drop for ever.
-                let _ = self.steering.detach_port(interface);
-                Err(ControlError::Unavailable(error.to_string()))
-            }
-        }
+    /// Gives the uplink's tables: who does the tunnel, and by which ports.
+    pub(super) fn uplink_ports(&self) -> &[PortId] {
+        self.cache.as_ref().map_or(&[], |cache| &cache.ports)
     }
 }
 
@@ -172,7 +167,7 @@ pub(super) fn mode_name(mode: XdpMode) -> &'static str {
     }
 }
 
-fn socket_error(error: &heddle_xsk::SocketError) -> ControlError {
+pub(super) fn socket_error(error: &heddle_xsk::SocketError) -> ControlError {
     match error {
         heddle_xsk::SocketError::Busy { .. } => ControlError::Unavailable(error.to_string()),
         _ => ControlError::Precondition(error.to_string()),
@@ -186,35 +181,44 @@ impl Dataplane for Plane {
         rustix::net::netdevice::name_to_index(socket.ok()?, name).ok()
     }
 
-    fn attach(&mut self, interface: &str, number: EndpointNumber) -> Result<Attached, ControlError> {
+    fn attach(
+        &mut self,
+        interface: &str,
+        number: EndpointNumber,
+        mode: AttachMode,
+    ) -> Result<Attached, ControlError> {
         self.prepare(interface)?;
-        self.open(interface, number)
+        let attached = match mode {
+            AttachMode::Direct => self.attach_direct(interface, number)?,
+            AttachMode::Cached => self.attach_cached(interface, number)?,
+        };
+        let attachment = Attachment { interface: interface.to_owned(), port: attached.port, mode };
+        self.attachments.insert(number, attachment);
+        Ok(attached)
     }
 
-    fn detach(&mut self, port: PortId) -> Result<(), ControlError> {
-        let unavailable = |error: &dyn std::fmt::Display| ControlError::Unavailable(error.to_string());
-        let interface = self.interfaces.remove(&port);
-        let steering = interface.map_or(Ok(()), |interface| self.steering.detach_port(&interface));
-        // Whatever steering says, the socket closes, and with it nothing is redirected any more.
-        let closed = self.crew.detach(port).map_err(|error| unavailable(&error));
-        self.budget.take_back(port);
-        drop(closed?);
-        steering.map_err(|error| unavailable(&error))
-    }
-
-    fn publish(&mut self, tables: Tables) -> Result<u64, ControlError> {
-        let generation = self.publisher.publish(tables);
-        let deadline = Instant::now() + PATIENCE;
-        // Sleeping workers hold no snapshot and count as having seen it, so nobody has to be woken.
-        while !self.publisher.seen_by_all(generation) {
-            if Instant::now() > deadline {
-                let problem =
-                    "a worker does not take new tables; restart heddle-switch and report this with its log";
-                return Err(ControlError::Unavailable(problem.to_owned()));
-            }
-            std::thread::sleep(LOOK_EVERY);
+    fn detach(&mut self, number: EndpointNumber) -> Result<(), ControlError> {
+        let Some(attachment) = self.attachments.remove(&number) else { return Ok(()) };
+        match attachment.mode {
+            AttachMode::Direct => self.detach_direct(&attachment),
+            AttachMode::Cached => self.detach_cached(&attachment, number),
         }
-        self.publisher.reclaim();
+    }
+
+    fn publish(&mut self, mut tables: Tables, touched: &[NextHop]) -> Result<u64, ControlError> {
+        let changes = match &mut self.cache {
+            Some(cache) => Some(cache.prepare(&mut tables, touched).map_err(ControlError::Unavailable)?),
+            None => None,
+        };
+        let generation = self.exchange(tables.clone())?;
+        if tables.policy.generation != self.policy_generation {
+            self.policy_generation = tables.policy.generation;
+            // Whoever sleeps has cached flows to judge again as well.
+            self.crew.wake();
+        }
+        if let (Some(cache), Some(changes)) = (&mut self.cache, changes) {
+            cache.published(tables, &changes);
+        }
         Ok(generation)
     }
 
@@ -256,6 +260,11 @@ impl Dataplane for Plane {
     }
 
     fn drops(&self, reason: DropReason) -> u64 {
-        self.crew.stats().map(|stats| stats.drops(reason)).sum()
+        let by_kernel = self.cache.as_ref().map_or(0, |cache| cache.drops(reason));
+        self.crew.stats().map(|stats| stats.drops(reason)).sum::<u64>() + by_kernel
+    }
+
+    fn flow_cache(&self) -> Option<api::FlowCache> {
+        self.cache.as_ref().map(Cache::status)
     }
 }

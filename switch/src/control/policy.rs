@@ -13,8 +13,7 @@ use super::dataplane::Dataplane;
 use super::endpoints::EndpointSpec;
 use super::saved_image::SavedImage;
 use crate::config::PolicyMode;
-use crate::ports::PortId;
-use crate::tables::{EndpointPolicy, Policy};
+use crate::tables::{EndpointNumber, EndpointPolicy, Policy};
 
 /// How often an image is written to disk at most. Agents send one with every change in the cluster.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -139,16 +138,16 @@ impl<D: Dataplane> Control<D> {
         }
     }
 
-    /// For the endpoint of this id, if it is there and closed: its port, which no later endpoint has, and news of images.
-    pub(super) fn closed_endpoint(&self, id: &str) -> Option<(PortId, Option<watch::Receiver<()>>)> {
+    /// For the endpoint of this id, if it is there and closed: its number, which no later endpoint has before long, and news of images.
+    pub(super) fn closed_endpoint(&self, id: &str) -> Option<(EndpointNumber, Option<watch::Receiver<()>>)> {
         let entry = self.endpoints.get(id)?;
         let closed = self.policy_at(entry.number) == EndpointPolicy::Closed;
-        closed.then(|| (entry.attached.port, self.policy.news.as_ref().map(watch::Sender::subscribe)))
+        closed.then(|| (entry.number, self.policy.news.as_ref().map(watch::Sender::subscribe)))
     }
 
-    /// Where the endpoint stands that had this id and this port.
-    pub(super) fn standing(&self, id: &str, port: PortId) -> Standing {
-        match self.endpoints.get(id).filter(|entry| entry.attached.port == port) {
+    /// Where the endpoint stands that had this id and this number.
+    pub(super) fn standing(&self, id: &str, number: EndpointNumber) -> Standing {
+        match self.endpoints.get(id).filter(|entry| entry.number == number) {
             None => Standing::Gone,
             Some(entry) if self.policy_at(entry.number) == EndpointPolicy::Closed => Standing::Closed,
             Some(entry) => Standing::InForce(Box::new(self.describe_endpoint(entry))),
@@ -156,8 +155,8 @@ impl<D: Dataplane> Control<D> {
     }
 
     /// Removes an endpoint that is closed still. The file of endpoints and the tables forget it together.
-    pub(super) fn remove_if_closed(&mut self, id: &str, port: PortId) -> Result<(), ControlError> {
-        if self.standing(id, port) == Standing::Closed { self.remove_endpoint(id).map(drop) } else { Ok(()) }
+    pub(super) fn remove_if_closed(&mut self, id: &str, number: EndpointNumber) -> Result<(), ControlError> {
+        if self.standing(id, number) == Standing::Closed { self.remove_endpoint(id).map(drop) } else { Ok(()) }
     }
 
     /// Ends everybody's waiting: watchers of endpoints and those who wait for a policy. Nobody waits from here on.

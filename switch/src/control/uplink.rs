@@ -215,6 +215,7 @@ mod tests {
             bridge: None,
             tx_queues: 1,
             rx_queues: 1,
+            external_vxlan_port: None,
         };
         assert_eq!(watch.look(Some(&link(1500))), None);
         assert_eq!(watch.look(Some(&link(1400))), Some(UplinkNews::Mtu(1400)));

@@ -18,7 +18,7 @@ const FIRST_DYNAMIC_PORT: u16 = 49152;
 
 /// Bytes by which an outer IP packet to `peer` is longer than the inner one.
 #[inline]
-pub(super) fn overhead(peer: IpAddr) -> u16 {
+pub(crate) fn overhead(peer: IpAddr) -> u16 {
     vxlan::overhead(match peer {
         IpAddr::V4(_) => ipv4::HEADER,
         IpAddr::V6(_) => ipv6::HEADER,

@@ -40,6 +40,7 @@ pub use run::{Outbox, Pipeline};
 pub use scene::Ingress;
 use scene::Scene;
 use tracker::Tracker;
+pub(crate) use encap::overhead;
 pub(crate) use trunk::{addressee, sender};
 
 /// One packet's way.

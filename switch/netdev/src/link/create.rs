@@ -83,6 +83,20 @@ pub struct VxlanSpec<'a> {
     pub up: bool,
 }
 
+/// A kernel VXLAN device in external mode to make: whoever sends by it says for each packet which tunnel it takes, and
+/// learns of each that arrives which one it came by. One device serves all tunnels, over both families.
+#[derive(Debug, Clone, Copy)]
+pub struct ExternalVxlanSpec<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// UDP port it listens on and sends to.
+    pub port: u16,
+    /// Inner MAC of the device.
+    pub mac: Mac,
+    /// Largest inner IP packet.
+    pub mtu: u32,
+}
+
 impl Netlink {
     /// Makes a veth pair; the ends may be in different namespaces from the start. Nothing is left of it on an error.
     pub async fn create_veth(&self, near: VethEnd<'_>, far: VethEnd<'_>) -> Result<()> {
@@ -141,6 +155,18 @@ impl Netlink {
         let mut message = new_message(spec.name, spec.up);
         message.attributes.extend(spec.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
         message.attributes.extend(spec.mtu.map(LinkAttribute::Mtu));
+        message.attributes.push(info(InfoKind::Vxlan, Some(InfoData::Vxlan(data))));
+        self.create(message, || format!("create vxlan device {}", spec.name)).await
+    }
+
+    /// Makes a VXLAN device in external mode, down.
+    pub async fn create_external_vxlan(&self, spec: ExternalVxlanSpec<'_>) -> Result<()> {
+        check_link_name(spec.name)?;
+        let data =
+            vec![InfoVxlan::CollectMetadata(true), InfoVxlan::Port(spec.port), InfoVxlan::Learning(false)];
+        let mut message = new_message(spec.name, false);
+        message.attributes.push(LinkAttribute::Address(spec.mac.0.to_vec()));
+        message.attributes.push(LinkAttribute::Mtu(spec.mtu));
         message.attributes.push(info(InfoKind::Vxlan, Some(InfoData::Vxlan(data))));
         self.create(message, || format!("create vxlan device {}", spec.name)).await
     }

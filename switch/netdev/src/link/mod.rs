@@ -3,7 +3,7 @@
 mod create;
 mod read;
 
-pub use create::{BridgeSpec, VethEnd, VxlanSpec};
+pub use create::{BridgeSpec, ExternalVxlanSpec, VethEnd, VxlanSpec};
 pub use read::Link;
 
 use rtnetlink::packet_route::RouteNetlinkMessage;

@@ -1,7 +1,9 @@
 //! What the kernel says about an interface.
 
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 
 use super::check_link_name;
 use crate::error::{Error, Result};
@@ -33,6 +35,8 @@ pub struct Link {
     pub tx_queues: u32,
     /// Number of receive queues.
     pub rx_queues: u32,
+    /// UDP port of a vxlan device in external mode; nothing for all others.
+    pub external_vxlan_port: Option<u16>,
 }
 
 impl Netlink {
@@ -87,6 +91,7 @@ fn parse(answer: RouteNetlinkMessage) -> Option<Link> {
         bridge: None,
         tx_queues: 1,
         rx_queues: 1,
+        external_vxlan_port: None,
     };
     let mut lower = None;
     for attribute in message.attributes {
@@ -103,6 +108,7 @@ fn parse(answer: RouteNetlinkMessage) -> Option<Link> {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),
                     _ => None,
                 });
+                link.external_vxlan_port = infos.iter().find_map(external_vxlan_port);
             }
             _ => {}
         }
@@ -110,4 +116,14 @@ fn parse(answer: RouteNetlinkMessage) -> Option<Link> {
     // IFLA_LINK is the peer for a veth only; for a vxlan it is the device underneath.
     link.peer_index = lower.filter(|index| *index != 0 && link.kind.as_deref() == Some("veth"));
     Some(link)
+}
+
+fn external_vxlan_port(info: &LinkInfo) -> Option<u16> {
+    let LinkInfo::Data(InfoData::Vxlan(settings)) = info else { return None };
+    let external = settings.contains(&InfoVxlan::CollectMetadata(true));
+    let port = settings.iter().find_map(|setting| match setting {
+        InfoVxlan::Port(port) => Some(*port),
+        _ => None,
+    });
+    port.filter(|_| external)
 }
