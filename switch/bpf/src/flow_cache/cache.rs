@@ -9,9 +9,8 @@ use super::counters::Counters;
 use super::error::FlowCacheError;
 use super::flows::Flows;
 use super::maps::{FENCES, FLOWS, Maps};
-use super::shapes::{
-    HOPS, Hop, Port, Settings, TRUNKS, address_from_octets, hop_from_bytes, hop_to_bytes, octets,
-};
+use super::shapes::{HOPS, TRUNKS, address_from_octets, hop_from_bytes, hop_to_bytes, octets};
+use super::types::{Hop, Port, Settings};
 use crate::Steering;
 use crate::attach::ifindex;
 

@@ -11,7 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::error::FlowCacheError;
 use super::maps::{FENCES, FLOWS};
-use super::shapes::{FLOW_KEY_SIZE, FLOW_SIZE, Flow, FlowKey, Use};
+use super::shapes::{FLOW_KEY_SIZE, FLOW_SIZE};
+use super::types::{Flow, FlowKey, Use};
 use crate::syscalls::{Batch, read_batch};
 
 /// Entries read at once.
@@ -44,7 +45,8 @@ impl Flows {
         self.flows().max_entries()
     }
 
-    /// Inserts flows, pending from now on. Their fences were reset ([`Self::reset_fence`]).
+    /// Inserts flows, pending from now on unless they are to be open at once. Fences of pending ones were reset before
+    /// ([`Self::reset_fence`]).
     pub fn insert(&self, flows: &[(FlowKey, Flow)]) -> Result<Vec<Inserted>, FlowCacheError> {
         let now = now();
         flows.iter().map(|(key, flow)| self.insert_one(key, flow, now)).collect()

@@ -8,14 +8,15 @@ mod flows;
 mod maps;
 mod shapes;
 mod trial;
+mod types;
 
 pub(crate) use attach::Place;
 pub use cache::{FlowCache, FlowCacheOptions, Hook, Role, Start};
 pub use counters::{Counters, Outcome};
 pub use error::FlowCacheError;
 pub use flows::{Flows, Inserted};
-pub use shapes::{
+pub use trial::Trial;
+pub use types::{
     FIRST_VTEP_HOP, Flow, FlowKey, Hop, Mac, Party, Port, Rewrite, Settings, Side, TAG_FENCE, TAG_HOP,
     TAG_SPOOFED, UNKNOWN_HOP, Use,
 };
-pub use trial::Trial;
