@@ -28,7 +28,7 @@ pub enum SteeringError {
     #[error("{0} is in use by another heddle-switch: stop it, or set another bpffs directory")]
     InUse(PathBuf),
     /// Programs need capabilities.
-    #[error("no permission to load XDP programs: run as root or add CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error("no permission to load BPF programs: run as root or add CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     NotPermitted,
     /// The kernel did not take the programs.
     #[error("the kernel refused the XDP programs (it needs Linux 5.15 or later with BPF): {0:#}")]
@@ -43,6 +43,14 @@ pub enum SteeringError {
         "cannot attach the XDP program to {interface}: {source:#} (for a veth, the peer's MTU must be at most about 3500 and it must not have more transmit queues than {interface} has receive queues)"
     )]
     Attach {
+        /// Where.
+        interface: String,
+        /// What the kernel said.
+        source: libbpf_rs::Error,
+    },
+    /// The program stays where it is.
+    #[error("cannot take the program off {interface}: {source:#}")]
+    Detach {
         /// Where.
         interface: String,
         /// What the kernel said.

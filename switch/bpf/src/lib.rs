@@ -1,23 +1,35 @@
-//! Steering: the XDP programs that send packets up to the switch, and who gets which.
+//! What Heddle has running in the kernel: steering and the flow cache.
 //!
-//! Two programs (c/steering.bpf.c): one on the host's end of every pod's veth, which sends everything to the pod's socket
-//! or drops it; one on the uplink, which sends the overlay's packets to the socket of their receive queue and leaves all
-//! others to Linux.
+//! **Steering** (`c/steering.bpf.c`) sends packets up to the switch: an XDP program on the host's end of every direct pod's
+//! veth and on the workers' ends of trunks, which sends everything to a socket or drops it; and one on the uplink, which
+//! sends the overlay's packets to the socket of their receive queue and leaves all others to Linux.
 //!
-//! Programs stay attached when the switch stops, by **links** pinned under its bpffs directory: meanwhile pods' packets are
-//! dropped, not leaked to the host's stack, and the uplink passes everything. A starting switch loads its own programs with
-//! empty maps and takes the links over by swapping the program in them. Nothing else outlives a switch: what the maps hold,
-//! the sockets, died with the one before, so there is no format to carry along.
-#![forbid(unsafe_code)]
+//! The **flow cache** (`c/flow_cache.bpf.c`) keeps packets from going up: tc programs on the host's end of every cached pod's
+//! veth, on the vxlan device and on the trunks, which forward the packets of judged flows themselves.
+//!
+//! Programs stay attached when the switch stops, by what is pinned under its bpffs directory: meanwhile flows in the cache
+//! go on, other packets of pods are dropped, not leaked to the host's stack, and the uplink passes everything. A starting
+//! switch takes attachments over by swapping the program in them. Of steering nothing else outlives a switch: what its maps
+//! hold, the sockets, died with the one before. The flow cache's maps are taken over with all that is in them, if the switch
+//! that left them had the same shapes; else the new one starts with empty maps and says so ([`Start`]).
+#![deny(unsafe_code)]
 
 mod attach;
 mod error;
+mod flow_cache;
 mod judge;
 mod maps;
 mod pins;
 mod steering;
+#[allow(unsafe_code, reason = "calls of libbpf that libbpf-rs lacks")]
+mod syscalls;
 
 pub use error::SteeringError;
+pub use flow_cache::{
+    Counters, FIRST_VTEP_HOP, Flow, FlowCache, FlowCacheError, FlowCacheOptions, FlowKey, Flows, Hook, Hop,
+    Inserted, Mac, Outcome, Party, Port, Rewrite, Role, Settings, Side, Start, TAG_FENCE, TAG_HOP,
+    TAG_SPOOFED, Trial, UNKNOWN_HOP, Use,
+};
 pub use judge::Verdict;
 pub use maps::UplinkFilter;
 pub use steering::{Steering, XdpMode};

@@ -3,6 +3,7 @@
 //! ```text
 //! <bpffs>/links/<interface>      a link: the attachment of a program to the interface
 //! <bpffs>/generic/<interface>    a program that is attached without a link, see `attach`
+//! <bpffs>/flow-cache/...         see `flow_cache/attach`
 //! ```
 
 use std::fs;
@@ -34,6 +35,10 @@ impl Pins {
             fs::create_dir_all(&path).map_err(pin_error(&path))?;
         }
         Ok(Self { root: root.to_owned(), directory: lock(root)? })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The link pinned for `interface`, if any.
@@ -70,7 +75,7 @@ impl Pins {
     }
 
     /// Removes the directory, which has to be empty of pins.
-    pub(crate) fn remove(self) -> Result<(), SteeringError> {
+    pub(crate) fn remove(&self) -> Result<(), SteeringError> {
         for path in [self.root.join("links"), self.root.join("generic"), self.root.clone()] {
             // The mount point itself, if the whole file system is ours, stays.
             match fs::remove_dir(&path) {
@@ -147,11 +152,11 @@ pub(crate) fn pin_error(path: &Path) -> impl FnOnce(io::Error) -> SteeringError 
 
 /// An interface's name as a pin's: dots are reserved on the BPF file system (`bpf_lookup`, `kernel/bpf/inode.c`), but usual
 /// in the names of VLAN interfaces.
-fn escape(interface: &str) -> String {
+pub(crate) fn escape(interface: &str) -> String {
     interface.replace('%', "%25").replace('.', "%2e")
 }
 
-fn unescape(pin: &str) -> Option<String> {
+pub(crate) fn unescape(pin: &str) -> Option<String> {
     let name = pin.replace("%2e", ".").replace("%25", "%");
     (escape(&name) == pin).then_some(name)
 }

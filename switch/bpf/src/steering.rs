@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use libbpf_rs::PrintLevel;
 
 use crate::SteeringError;
 pub use crate::attach::XdpMode;
 use crate::attach::{Attachment, attach, clear, ifindex, is_dead};
+use crate::flow_cache::Place;
 use crate::maps::{MAX_PORTS, Maps, Role, UplinkFilter};
 use crate::pins::Pins;
 
@@ -18,7 +20,7 @@ use crate::pins::Pins;
 /// Dropping it leaves the programs attached (see the crate's documentation); [`Steering::cleanup`] takes them off.
 pub struct Steering {
     pub(crate) maps: Maps,
-    pins: Pins,
+    pins: Arc<Pins>,
     ports: HashMap<String, Port>,
     uplink: Option<Attachment>,
 }
@@ -38,7 +40,7 @@ impl Steering {
             // libbpf also warns about what is tried and allowed to fail, such as native XDP. Errors come as values.
             tracing::debug!(?level, "libbpf: {}", message.trim_end());
         })));
-        let pins = Pins::open(bpffs)?;
+        let pins = Arc::new(Pins::open(bpffs)?);
         let steering = Self { maps: Maps::load()?, pins, ports: HashMap::new(), uplink: None };
         for interface in steering.pins.interfaces()? {
             let dead = match steering.pins.link(&interface) {
@@ -132,17 +134,22 @@ impl Steering {
         Ok(detached)
     }
 
-    /// Takes off everything a stopped switch left attached, and removes its directory. It is enough to own the bpffs;
+    /// Takes off everything a stopped switch left attached, its flow cache too, and removes its directory. It is enough to own the bpffs;
     /// nothing is loaded.
     pub fn cleanup(bpffs: &Path) -> Result<(), SteeringError> {
         if !bpffs.exists() {
             return Ok(());
         }
-        let pins = Pins::open(bpffs)?;
+        let pins = Arc::new(Pins::open(bpffs)?);
+        Place::find(&pins).remove()?;
         for interface in pins.interfaces()? {
             clear(&pins, &interface)?;
         }
         pins.remove()
+    }
+
+    pub(crate) fn pins(&self) -> &Arc<Pins> {
+        &self.pins
     }
 
     fn free_slot(&self) -> Result<u32, SteeringError> {
