@@ -1,9 +1,8 @@
 //! How a pod is attached to the switch, and who decides that: the runtime's argument, else the pod's annotation, else the
 //! node.
 //!
-//! An argument comes in two shapes, because the conventions of the specification have two: a key of `CNI_ARGS`, and one under
-//! `args.cni` of the network configuration (CONVENTIONS.md: the sections on both. The first
-//! is about this one call and wins. Annotations come as containerd and CRI-O hand them on to a plugin whose configuration
+//! An argument comes in two shapes, because the specification's CONVENTIONS.md has two: a key of `CNI_ARGS`, and one under
+//! `args.cni` of the network configuration. The first is about this one call and wins. Annotations come as containerd and CRI-O hand them on to a plugin whose configuration
 //! declares the capability [`ANNOTATIONS`] (containerd pull request 5026, CRI-O issue 7122): all of them, under that key of
 //! `runtimeConfig`.
 
