@@ -6,6 +6,7 @@ use rscni_types::types::{CNIResult, Cmd, Dns, NetConf};
 use rscni_types::version::{PluginInfo, SpecVersion};
 use serde::Deserialize;
 
+use crate::attach::Wishes;
 use crate::error::{CniError, Result, code};
 
 /// Largest configuration accepted, in bytes: a prevResult of hundreds of interfaces fits many times.
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) dns: Option<Dns>,
     /// What the plugins before this one in the chain made.
     pub(crate) previous: Option<CNIResult>,
+    /// How the pod is to be attached, if it or the runtime says so.
+    pub(crate) attach: Wishes,
 }
 
 /// The version a document declares, for errors about the rest of it; the newest when it declares none that makes sense.
@@ -71,21 +74,14 @@ pub(crate) fn parse(input: &[u8], verb: Cmd) -> Result<Config> {
     faults.extend(unsupported(&conf));
     match (socket, state_dir) {
         (Ok(socket), Ok(state_dir)) if faults.is_empty() => {
-            Ok(Config { version, socket, state_dir, dns: conf.dns, previous: conf.prev_result })
+            let attach = Wishes::of(&conf);
+            Ok(Config { version, socket, state_dir, dns: conf.dns, previous: conf.prev_result, attach })
         }
         (socket, state_dir) => {
             faults.extend(socket.err().into_iter().chain(state_dir.err()));
-            Err(all_at_once(faults))
+            Err(CniError::all_at_once(faults))
         }
     }
-}
-
-/// One error that tells every fault: who mends a file wants to do it once. It has the faults' code when they share one.
-fn all_at_once(faults: Vec<CniError>) -> CniError {
-    let same = faults.windows(2).all(|pair| matches!(pair, [one, other] if one.code == other.code));
-    let code = faults.first().filter(|_| same).map_or(code::CONFIG, |fault| fault.code);
-    let details: Vec<String> = faults.into_iter().map(|fault| fault.details).collect();
-    CniError::new(code, details.join("; "))
 }
 
 /// Fields that would change what the plugin does if it knew them must not be passed over in silence.

@@ -7,6 +7,7 @@ use rscni_types::types::{
     CNI_ARGS, CNI_COMMAND, CNI_CONTAINERID, CNI_IFNAME, CNI_NETNS, Cmd, ContainerId, InterfaceName,
 };
 
+use crate::attach;
 use crate::attachment::Attachment;
 use crate::error::{CniError, Result, code};
 
@@ -19,6 +20,8 @@ pub(crate) struct Request {
     pub(crate) attachment: Option<Attachment>,
     /// Path of the container's network namespace.
     pub(crate) netns: Option<PathBuf>,
+    /// How the pod is to be attached, if `CNI_ARGS` says so; unchecked.
+    pub(crate) attach: Option<String>,
 }
 
 /// A pod as Kubernetes names it; both empty when the runtime did not say.
@@ -53,25 +56,28 @@ pub(crate) fn parse(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Request
     // The other verbs are not about one attachment: podman, for one, sends VERSION with placeholders.
     let attachment_needed = matches!(verb, Some(Cmd::Add | Cmd::Del | Cmd::Check));
     let netns_needed = matches!(verb, Some(Cmd::Add | Cmd::Check));
-    let mut attachment = None;
+    let (mut attachment, mut attach) = (None, None);
     if attachment_needed || verb.is_none() {
         let container_id = checked::<ContainerId>(CNI_CONTAINERID, container_id, attachment_needed, &mut bad);
         let ifname = checked::<InterfaceName>(CNI_IFNAME, ifname, attachment_needed, &mut bad);
-        let pod = pod_name(arguments.as_deref().unwrap_or_default()).unwrap_or_else(|reason| {
+        let arguments = self::arguments(arguments.as_deref().unwrap_or_default()).unwrap_or_else(|reason| {
             bad.push(format!("{CNI_ARGS} {reason}"));
-            PodName::default()
+            Arguments::default()
         });
+        attach = arguments.attach;
         attachment = container_id.zip(ifname).map(|(container_id, ifname)| Attachment {
             container_id: container_id.to_string(),
             ifname: ifname.to_string(),
-            pod,
+            pod: arguments.pod,
         });
     }
     if netns_needed && netns.is_none() {
         bad.push(format!("{CNI_NETNS} is not set"));
     }
     match verb {
-        Some(verb) if bad.is_empty() => Ok(Request { verb, attachment, netns: netns.map(PathBuf::from) }),
+        Some(verb) if bad.is_empty() => {
+            Ok(Request { verb, attachment, netns: netns.map(PathBuf::from), attach })
+        }
         _ => Err(CniError::new(code::ENVIRONMENT, bad.join("; "))),
     }
 }
@@ -87,16 +93,24 @@ where
     T::try_from(value).map_err(|error| bad.push(format!("{name}: {}", error.details()))).ok()
 }
 
+/// What `CNI_ARGS` says.
+#[derive(Debug, Default)]
+struct Arguments {
+    pod: PodName,
+    attach: Option<String>,
+}
+
 /// Reads `KEY=VALUE;KEY=VALUE`. A key this plugin does not know is an error unless `IgnoreUnknown` is among them.
-fn pod_name(arguments: &str) -> Result<PodName, String> {
-    let mut pod = PodName::default();
+fn arguments(text: &str) -> Result<Arguments, String> {
+    let mut arguments = Arguments::default();
     let mut unknown = Vec::new();
     let mut ignore = false;
-    for pair in arguments.split(';').filter(|pair| !pair.is_empty()) {
+    for pair in text.split(';').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').ok_or_else(|| format!("has no '=' in '{pair}'"))?;
         match key {
-            "K8S_POD_NAMESPACE" => value.clone_into(&mut pod.namespace),
-            "K8S_POD_NAME" => value.clone_into(&mut pod.name),
+            "K8S_POD_NAMESPACE" => value.clone_into(&mut arguments.pod.namespace),
+            "K8S_POD_NAME" => value.clone_into(&mut arguments.pod.name),
+            attach::VARIABLE => arguments.attach = Some(value.to_owned()),
             "K8S_POD_INFRA_CONTAINER_ID" | "K8S_POD_UID" => {}
             "IgnoreUnknown" => {
                 ignore = match value.to_ascii_lowercase().as_str() {
@@ -109,7 +123,7 @@ fn pod_name(arguments: &str) -> Result<PodName, String> {
         }
     }
     if ignore || unknown.is_empty() {
-        Ok(pod)
+        Ok(arguments)
     } else {
         Err(format!("has unknown keys and no IgnoreUnknown=1: {}", unknown.join(", ")))
     }
@@ -144,6 +158,15 @@ mod tests {
         assert_eq!(attachment.id(), "abc/eth0");
         assert_eq!(attachment.pod, PodName { namespace: "shop".to_owned(), name: "web-0".to_owned() });
         assert_eq!(request.netns, Some(PathBuf::from("/run/netns/x")));
+        assert_eq!(request.attach, None);
+    }
+
+    #[test]
+    fn the_attach_mode_is_a_known_key_and_not_judged_here() {
+        for verb in ["ADD", "DEL"] {
+            let request = with(&[("CNI_COMMAND", verb), ("CNI_ARGS", "HEDDLE_ATTACH=whatever")]).unwrap();
+            assert_eq!(request.attach.as_deref(), Some("whatever"));
+        }
     }
 
     #[test]

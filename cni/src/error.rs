@@ -79,6 +79,15 @@ impl CniError {
         self
     }
 
+    /// One error that tells every fault of the input: who mends it wants to do it once. It has the faults' code when they share
+    /// one.
+    pub(crate) fn all_at_once(faults: Vec<Self>) -> Self {
+        let same = faults.windows(2).all(|pair| matches!(pair, [one, other] if one.code == other.code));
+        let code = faults.first().filter(|_| same).map_or(code::CONFIG, |fault| fault.code);
+        let details: Vec<String> = faults.into_iter().map(|fault| fault.details).collect();
+        Self::new(code, details.join("; "))
+    }
+
     /// One error out of several; `None` out of none.
     pub(crate) fn all(errors: Vec<Self>) -> Option<Self> {
         if errors.len() < 2 {

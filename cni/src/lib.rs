@@ -5,6 +5,7 @@
 //! is told over its control socket ([`switch`]). cni/README.md says what operators need to know.
 #![forbid(unsafe_code)]
 
+mod attach;
 mod attachment;
 mod commands;
 mod config;
@@ -70,7 +71,10 @@ fn answer(
 
 async fn dispatch(config: &config::Config, request: &Request) -> Result<Option<String>> {
     match request.verb {
-        Cmd::Add => commands::add::run(config, attachment(request)?, netns(request)?).await.map(Some),
+        Cmd::Add => {
+            let attach = config.attach.decide(request.attach.as_deref())?;
+            commands::add::run(config, attachment(request)?, netns(request)?, attach).await.map(Some)
+        }
         Cmd::Del => commands::del::run(config, attachment(request)?).await.map(|()| None),
         Cmd::Check => {
             commands::check::run(config, attachment(request)?, netns(request)?).await.map(|()| None)

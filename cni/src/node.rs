@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::attach::AttachMode;
 use crate::error::{CniError, Result, code};
 use crate::ipam::Range;
 
@@ -19,6 +20,8 @@ pub(crate) struct Node {
     pub(crate) gateways: Vec<IpAddr>,
     /// The pods' MTU.
     pub(crate) mtu: u32,
+    /// How pods are attached that do not say otherwise.
+    pub(crate) attach: AttachMode,
 }
 
 impl Node {
@@ -49,7 +52,13 @@ impl TryFrom<heddle_api::Node> for Node {
         for text in &node.gateways {
             gateways.push(text.parse().map_err(|_| wrong(format!("gateway '{text}' is no address")))?);
         }
-        let checked = Self { ranges, gateways, mtu: node.pod_mtu };
+        let attach = AttachMode::named(&node.attach_mode).ok_or_else(|| {
+            wrong(format!(
+                "heddle-cni knows no attach mode '{}'; is it of the switch's version?",
+                node.attach_mode
+            ))
+        })?;
+        let checked = Self { ranges, gateways, mtu: node.pod_mtu, attach };
         for range in &checked.ranges {
             checked.gateway_for(range.prefix().addr())?;
         }
@@ -88,12 +97,12 @@ mod tests {
         let node = Node::try_from(answer()).unwrap();
         assert_eq!(node.gateway_for("10.244.1.7".parse().unwrap()).unwrap().to_string(), "169.254.1.1");
         assert_eq!(node.gateway_for("fd00::7".parse().unwrap()).unwrap().to_string(), "fe80::1");
-        assert_eq!((node.ranges.len(), node.mtu), (2, 1450));
+        assert_eq!((node.ranges.len(), node.mtu, node.attach), (2, 1450, AttachMode::Direct));
     }
 
     #[test]
     fn refuses_nonsense() {
-        let spoil: [fn(&mut heddle_api::Node); 8] = [
+        let spoil: [fn(&mut heddle_api::Node); 10] = [
             |node| node.pod_cidrs.clear(),
             |node| node.pod_cidrs.push("10.0.0.0".to_owned()),
             |node| node.pod_cidrs.push("224.0.0.0/8".to_owned()),
@@ -102,6 +111,8 @@ mod tests {
             |node| node.gateways.push(String::new()),
             |node| node.pod_mtu = 0,
             |node| node.pod_mtu = 70_000,
+            |node| node.attach_mode.clear(),
+            |node| node.attach_mode.push('s'),
         ];
         for (number, spoil) in spoil.iter().enumerate() {
             let mut node = answer();

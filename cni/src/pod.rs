@@ -8,6 +8,7 @@ use heddle_netdev::sysctl::{set_ipv6_enabled, write_sysctl};
 use heddle_netdev::{Errno, Netlink, Netns, Route};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::attach::AttachMode;
 use crate::error::{CniError, Result, code};
 use crate::node::Node;
 
@@ -68,13 +69,24 @@ impl Pod {
     }
 
     /// Gives the interface, which is there and down, everything the pod needs to send and receive.
-    pub(crate) async fn configure(&self, ifname: &str, addresses: &[IpAddr], node: &Node) -> Result<()> {
+    pub(crate) async fn configure(
+        &self,
+        ifname: &str,
+        addresses: &[IpAddr],
+        node: &Node,
+        attach: AttachMode,
+    ) -> Result<()> {
         let ipv6 = addresses.iter().any(IpAddr::is_ipv6);
-        self.netns.run(|| settings(ifname, ipv6))??;
+        self.netns.run(|| settings(ifname, ipv6, attach))??;
         let netlink = &self.netlink;
         netlink.set_up(&netlink.link("lo").await?).await?;
         let link = netlink.link(ifname).await?;
-        netlink.set_queueing(&link).await?;
+        if attach == AttachMode::Direct {
+            // With XDP at its far end a veth holds what it has not delivered in a ring of 256 packets, and drops what does not
+            // fit, unless the sender has a queue to wait in (veth_xmit, drivers/net/veth.c). Without XDP, as in cached mode, there
+            // is no ring to be full: packets go into the CPU's backlog, which no queue in front of it would relieve.
+            netlink.set_queueing(&link).await?;
+        }
         for address in addresses {
             netlink.add_address(&link, IpNet::from(*address)).await?;
         }
@@ -102,11 +114,15 @@ pub(crate) fn default_prefix(gateway: IpAddr) -> IpNet {
     }
 }
 
-/// Runs inside the namespace. The switch reads complete packets: with checksum offload on, it would see TCP and UDP with
-/// only half a checksum, and nothing in the packet says so. Segmentation stays with the pod's own kernel, late (GSO).
-fn settings(ifname: &str, ipv6: bool) -> heddle_netdev::Result<()> {
-    set_offload(ifname, Offload::TxChecksum, false)?;
-    set_offload(ifname, Offload::Tso, false)?;
+/// Runs inside the namespace. In direct mode the switch reads what the pod sends, so packets have to be complete: with
+/// checksum offload on, it would see TCP and UDP with only half a checksum, and nothing in the packet says so; segmentation
+/// stays with the pod's own kernel, late (GSO). In cached mode all offloads stay as the kernel set them: super-packets
+/// pass from pod to pod whole, and the trunk completes those that go up to the switch.
+fn settings(ifname: &str, ipv6: bool, attach: AttachMode) -> heddle_netdev::Result<()> {
+    if attach == AttachMode::Direct {
+        set_offload(ifname, Offload::TxChecksum, false)?;
+        set_offload(ifname, Offload::Tso, false)?;
+    }
     if ipv6 {
         // Some runtimes switch IPv6 off in new namespaces.
         set_ipv6_enabled(ifname, true)?;

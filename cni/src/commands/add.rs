@@ -7,9 +7,10 @@ use heddle_api::AddEndpointRequest;
 use heddle_netdev::sysctl::set_ipv6_enabled;
 use heddle_netdev::{Netlink, VethEnd};
 
+use crate::attach::AttachMode;
 use crate::attachment::{Attachment, pod_mac};
 use crate::config::Config;
-use crate::error::{CniError, Result};
+use crate::error::{CniError, Result, code};
 use crate::ipam::Ipam;
 use crate::node::Node;
 use crate::pod::Pod;
@@ -28,21 +29,28 @@ enum Step {
 struct Add<'a> {
     config: &'a Config,
     attachment: &'a Attachment,
+    attach: AttachMode,
     ipam: Ipam,
     host: Netlink,
     done: Vec<Step>,
 }
 
-/// Attaches the pod and returns the result for the runtime.
-pub(crate) async fn run(config: &Config, attachment: &Attachment, netns: &Path) -> Result<String> {
+/// Attaches the pod, in the way that was asked for or else in the node's, and returns the result for the runtime.
+pub(crate) async fn run(
+    config: &Config,
+    attachment: &Attachment,
+    netns: &Path,
+    attach: Option<AttachMode>,
+) -> Result<String> {
     let pod = Pod::open(netns)?;
     pod.check_free(&attachment.ifname).await?;
     let mut switch = Switch::connect(&config.socket, PATIENCE).await?;
     let node = Node::try_from(switch.describe().await?)?;
     pod.check_no_default_route(&node).await?;
 
-    let ipam = Ipam::new(&config.state_dir);
-    let mut add = Add { config, attachment, ipam, host: Netlink::open()?, done: Vec::with_capacity(3) };
+    let (ipam, host) = (Ipam::new(&config.state_dir), Netlink::open()?);
+    let attach = attach.unwrap_or(node.attach);
+    let mut add = Add { config, attachment, attach, ipam, host, done: Vec::with_capacity(3) };
     match add.attach(&pod, &mut switch, &node, netns).await {
         Ok(result) => Ok(result),
         Err(error) => Err(add.undo(error).await),
@@ -57,7 +65,7 @@ impl Add<'_> {
         // Before the pod can send a single packet: an answer that cannot be given must not leave a pod behind.
         let result = made.to_json(self.config)?;
         self.create_interfaces(pod, &made).await?;
-        pod.configure(&self.attachment.ifname, &addresses, node).await?;
+        pod.configure(&self.attachment.ifname, &addresses, node, self.attach).await?;
         self.prepare_host_side().await?;
         self.register(switch, &made).await?;
         Ok(result)
@@ -106,12 +114,22 @@ impl Add<'_> {
             pod_namespace: self.attachment.pod.namespace.clone(),
             pod_name: self.attachment.pod.name.clone(),
             mtu: made.node.mtu,
-            attach_mode: String::new(),
+            // Said even where it is the node's: the interface is made for it by now, and the node's may change any moment.
+            attach_mode: self.attach.name().to_owned(),
         };
         // Before the call: when its answer does not arrive, the switch may have carried it out all the same.
         self.done.push(Step::Endpoint);
-        switch.add_endpoint(request).await?;
-        Ok(())
+        let endpoint = switch.add_endpoint(request).await?;
+        // A switch from before there were modes does not know the field. Its packets would arrive broken.
+        if endpoint.attach_mode == self.attach.name() {
+            return Ok(());
+        }
+        let details = format!(
+            "heddle-switch attached the pod in mode '{}' although mode '{}' was asked for: heddle-cni and heddle-switch \
+             must be of one version",
+            endpoint.attach_mode, self.attach
+        );
+        Err(CniError::new(code::SWITCH, details))
     }
 
     /// Undoes what was done, last first, and adds to `error` what could not be undone.

@@ -6,9 +6,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
+use heddle_api::Endpoint;
+use heddle_netdev::ethtool::{Offload, offload};
 use heddle_netdev::{Link, Netlink};
 use rscni_types::types::CNIResult;
 
+use crate::attach::AttachMode;
 use crate::attachment::{Attachment, pod_mac};
 use crate::config::Config;
 use crate::error::{CniError, Result, code};
@@ -34,12 +37,15 @@ pub(crate) async fn run(config: &Config, attachment: &Attachment, netns: &Path) 
     compare_result(previous, attachment, &addresses, &mut wrong);
     let mut switch = Switch::connect(&config.socket, PATIENCE).await?;
     let node = Node::try_from(switch.describe().await?)?;
-    compare_pod(&Pod::open(netns)?, attachment, &addresses, &node, &mut wrong).await?;
+    let pod = Pod::open(netns)?;
+    compare_pod(&pod, attachment, &addresses, &node, &mut wrong).await?;
     let host = Netlink::open()?.find_link(&attachment.host_interface()).await?;
     if !host.is_some_and(|link| link.up) {
         wrong.push(format!("the host's interface {} is gone or down", attachment.host_interface()));
     }
-    compare_endpoint(&mut switch, attachment, &addresses, &mut wrong).await?;
+    let endpoint = switch.endpoints().await?.into_iter().find(|endpoint| endpoint.id == attachment.id());
+    compare_endpoint(endpoint.as_ref(), attachment, &addresses, &mut wrong);
+    compare_offloads(&pod, attachment, endpoint.as_ref(), &mut wrong)?;
     if wrong.is_empty() { Ok(()) } else { Err(CniError::new(code::CHANGED, wrong.join("; "))) }
 }
 
@@ -103,20 +109,34 @@ fn compare_link(link: &Link, addresses: &BTreeSet<IpAddr>, wrong: &mut Vec<Strin
     }
 }
 
-async fn compare_endpoint(
-    switch: &mut Switch,
+fn compare_endpoint(
+    endpoint: Option<&Endpoint>,
     attachment: &Attachment,
     addresses: &BTreeSet<IpAddr>,
     wrong: &mut Vec<String>,
-) -> Result<()> {
-    let endpoints = switch.endpoints().await?;
-    let Some(endpoint) = endpoints.into_iter().find(|endpoint| endpoint.id == attachment.id()) else {
+) {
+    let Some(endpoint) = endpoint else {
         wrong.push("heddle-switch does not know the endpoint".to_owned());
-        return Ok(());
+        return;
     };
     let known: BTreeSet<IpAddr> = endpoint.addresses.iter().filter_map(|text| text.parse().ok()).collect();
     if known != *addresses || endpoint.host_interface != attachment.host_interface() {
         wrong.push("heddle-switch knows the endpoint with other addresses or another interface".to_owned());
+    }
+}
+
+/// In direct mode packets must leave the pod complete (`pod::settings`); in cached mode every setting will do.
+fn compare_offloads(
+    pod: &Pod,
+    attachment: &Attachment,
+    endpoint: Option<&Endpoint>,
+    wrong: &mut Vec<String>,
+) -> Result<()> {
+    let ifname = &attachment.ifname;
+    let direct = endpoint.is_some_and(|endpoint| endpoint.attach_mode == AttachMode::Direct.name());
+    // An interface that is gone has been told of.
+    if direct && pod.netns.run(|| offload(ifname, Offload::TxChecksum))?.unwrap_or(false) {
+        wrong.push(format!("checksum offload was switched on at the pod's interface {ifname}"));
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use crate::ipam::Ipam;
 use crate::node::Node;
 use crate::switch::{PATIENCE, Switch};
 
-/// Ready, or why not: 51 when the pods that are there are cut off too, since every packet passes the switch; 50 when only
-/// new ones cannot be attached.
+/// Ready, or why not: 51 when the pods that are there are cut off too, since every new connection passes the switch (and in
+/// direct mode every packet); 50 when only new ones cannot be attached.
 pub(crate) async fn run(config: &Config) -> Result<()> {
     let as_code = |code: u32| move |error: CniError| CniError::new(code, error.details);
     let node = describe(config).await.map_err(as_code(code::UNAVAILABLE_LIMITED))?;

@@ -23,6 +23,7 @@ pub(crate) enum Mood {
     HangsOnAdd,
     RefusesRemove,
     RefusesBoth,
+    KnowsNoModes,
 }
 
 pub(crate) struct State {
@@ -91,6 +92,7 @@ fn endpoint(request: &AddEndpointRequest) -> Endpoint {
         host_interface: request.host_interface.clone(),
         mac: request.mac.clone(),
         addresses: request.addresses.clone(),
+        attach_mode: request.attach_mode.clone(),
         ..Endpoint::default()
     }
 }
@@ -117,6 +119,9 @@ impl Switch for Service {
             Mood::FindsNoPolicy => Err(Status::unavailable("no policy image names pod shop/web-0")),
             Mood::HangsOnAdd => std::future::pending().await,
             Mood::Good | Mood::RefusesRemove => Ok(Response::new(endpoint(&request))),
+            Mood::KnowsNoModes => {
+                Ok(Response::new(Endpoint { attach_mode: "direct".to_owned(), ..endpoint(&request) }))
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod add;
+mod attach;
 mod del;
 mod fake_switch;
 mod lookers;

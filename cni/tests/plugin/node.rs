@@ -126,10 +126,26 @@ impl TestNode {
 
     /// A call about `eth0` of container `id`.
     pub(crate) fn attachment(&self, verb: &str, id: &str, netns: &str) -> Outcome {
-        let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0";
+        self.attachment_with(verb, id, netns, "", &Value::Null)
+    }
+
+    /// The same, with more in `CNI_ARGS` and in the network configuration.
+    pub(crate) fn attachment_with(
+        &self,
+        verb: &str,
+        id: &str,
+        netns: &str,
+        arguments: &str,
+        fields: &Value,
+    ) -> Outcome {
+        let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;{arguments}");
         let variables =
-            [("CNI_CONTAINERID", id), ("CNI_IFNAME", "eth0"), ("CNI_NETNS", netns), ("CNI_ARGS", args)];
-        self.call(verb, &variables, &self.config("1.1.0"))
+            [("CNI_CONTAINERID", id), ("CNI_IFNAME", "eth0"), ("CNI_NETNS", netns), ("CNI_ARGS", &args)];
+        let mut config = self.config("1.1.0");
+        for (key, value) in fields.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        self.call(verb, &variables, &config)
     }
 
     pub(crate) fn add(&self, id: &str, pod: &Place) -> Outcome {

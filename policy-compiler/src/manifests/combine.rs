@@ -25,7 +25,7 @@ pub fn combine<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> Co
     // Where it was first defined, and whether two definitions have been made one.
     let mut places: BTreeMap<ObjectKey, (&Path, bool)> = BTreeMap::new();
     let located = files.flat_map(|(path, objects)| objects.iter().map(move |located| (path, located)));
-    for (path, Located { object, line }) in located {
+    for (path, Located { object, line, .. }) in located {
         let key = object.key();
         match combined.objects.entry(key.clone()) {
             Entry::Vacant(free) => {

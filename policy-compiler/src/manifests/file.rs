@@ -1,5 +1,6 @@
 //! One file of manifests: the objects in it, and all that is wrong.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,8 @@ pub struct Located {
     pub object: Object,
     /// The line of its name.
     pub line: usize,
+    /// What else its author noted of it, which is nothing to policy.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Where an object is.
@@ -95,11 +98,11 @@ impl ManifestFile {
             ("v1", "Namespace") => self.namespace(location, &value),
             ("v1", "Pod") => {
                 let pod = self.checked(location, "Pod", &value, validate_pod);
-                self.keep(location, pod.map(Object::Pod));
+                self.keep(location, &value, pod.map(Object::Pod));
             }
             ("networking.k8s.io/v1", "NetworkPolicy") => {
                 let policy = self.checked(location, "NetworkPolicy", &value, validate_policy);
-                self.keep(location, policy.map(Object::Policy));
+                self.keep(location, &value, policy.map(Object::Policy));
             }
             _ => self.ignored += 1,
         }
@@ -127,13 +130,16 @@ impl ManifestFile {
             namespace.labels.entry(NAME_LABEL.into()).or_insert(name);
             namespace
         });
-        self.keep(location, labelled.map(Object::Namespace));
+        self.keep(location, value, labelled.map(Object::Namespace));
     }
 
-    fn keep(&mut self, location: &Location<'_>, object: Option<Object>) {
+    fn keep(&mut self, location: &Location<'_>, value: &Value, object: Option<Object>) {
         let Some(object) = object else { return };
         let line = location.document.line(&location.path("metadata.name"));
-        self.objects.push(Located { object, line });
+        let annotations = value.pointer("/metadata/annotations").and_then(Value::as_object);
+        let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        let annotations = annotations.into_iter().flatten().filter_map(text).collect();
+        self.objects.push(Located { object, line, annotations });
     }
 
     /// Reads an object strictly and checks it; what is wrong is noted.

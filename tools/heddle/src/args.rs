@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use heddle_netlab::{MAX_NODES, MAX_PODS_PER_NODE};
+use heddle_netlab::{AttachMode, MAX_NODES, MAX_PODS_PER_NODE};
 
 /// Looks into a Heddle switch, and raises labs to try it in.
 #[derive(Debug, Parser)]
@@ -101,9 +102,9 @@ pub(crate) struct LabUp {
     /// Number of pods on each node
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_PODS_PER_NODE)))]
     pub(crate) pods: u16,
-    /// How pods are attached
-    #[arg(long, default_value = "direct", value_name = "direct|cached")]
-    pub(crate) mode: String,
+    /// How pods are attached; a pod's annotation heddle.io/attach in DIR overrides it [default: the switch's own]
+    #[arg(long, value_parser = attach_mode(), hide_possible_values = true, value_name = "direct|cached")]
+    pub(crate) mode: Option<AttachMode>,
     /// Use IPv6 between the nodes; pods always have both families
     #[arg(long)]
     pub(crate) ipv6: bool,
@@ -113,6 +114,11 @@ pub(crate) struct LabUp {
     /// Directory of Kubernetes manifests that each node's heddle-agent watches; without it the lab makes an empty one
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,
+}
+
+fn attach_mode() -> impl TypedValueParser<Value = AttachMode> {
+    PossibleValuesParser::new(AttachMode::ALL.map(AttachMode::name))
+        .try_map(|name| name.parse::<AttachMode>())
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +150,7 @@ mod tests {
             "heddle drops --node n2 --all",
             "heddle flows --pod default/n1p1 -o json",
             "heddle lab up --nodes 2 --pods 2 --mode direct --ipv6",
+            "heddle lab up --mode cached",
             "heddle lab up --manifests policies",
             "heddle lab exec n1p1 -- ping -c3 10.244.2.2",
             "heddle lab status -o json",
@@ -166,6 +173,7 @@ mod tests {
             "heddle lab up --nodes 17",
             "heddle lab up --nodes 0",
             "heddle lab up --pods 101",
+            "heddle lab up --mode fast",
             "heddle lab exec n1p1",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");

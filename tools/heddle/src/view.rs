@@ -1,7 +1,11 @@
 //! What the switch tells, in the form that `-o json` prints: fields are added, never renamed or removed.
 
+mod status;
+
 use heddle_api as api;
 use serde::Serialize;
+
+pub(crate) use status::{FlowCache, Policy, Status, Uplink};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Traffic {
@@ -30,150 +34,6 @@ impl From<api::Vtep> for Vtep {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct Status {
-    pub(crate) version: String,
-    pub(crate) uptime_seconds: u64,
-    pub(crate) node: Node,
-    /// Absent on a node that has no way to others.
-    pub(crate) uplink: Option<Uplink>,
-    pub(crate) generation: u64,
-    pub(crate) endpoints: u32,
-    pub(crate) routes: u32,
-    pub(crate) workers: Vec<Worker>,
-    pub(crate) frames: Frames,
-    pub(crate) policy: Policy,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Policy {
-    pub(crate) mode: String,
-    pub(crate) generation: u32,
-    /// Absent before the first image.
-    pub(crate) age_seconds: Option<u64>,
-    pub(crate) closed_endpoints: u32,
-}
-
-impl From<api::PolicyStatus> for Policy {
-    fn from(status: api::PolicyStatus) -> Self {
-        let api::PolicyStatus { mode, generation, age_seconds, closed_endpoints } = status;
-        Self { mode, generation, age_seconds, closed_endpoints }
-    }
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Node {
-    pub(crate) name: String,
-    pub(crate) pod_cidrs: Vec<String>,
-    pub(crate) gateways: Vec<String>,
-    pub(crate) gateway_mac: String,
-    pub(crate) pod_mtu: u32,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Uplink {
-    pub(crate) interface: String,
-    pub(crate) xdp: String,
-    pub(crate) vni: u32,
-    pub(crate) port: u32,
-    pub(crate) vtep: Option<Vtep>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Worker {
-    pub(crate) index: u32,
-    pub(crate) core: Option<u32>,
-    pub(crate) polling: String,
-    pub(crate) ports: u32,
-    pub(crate) rx: Traffic,
-    pub(crate) tx: Traffic,
-    pub(crate) sleeps: u64,
-    pub(crate) icmp_errors: u64,
-    pub(crate) connections: Connections,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Connections {
-    pub(crate) count: u64,
-    pub(crate) capacity: u64,
-    pub(crate) opened: u64,
-    pub(crate) expired: u64,
-    pub(crate) evicted: u64,
-    pub(crate) removed: u64,
-}
-
-impl From<api::Connections> for Connections {
-    fn from(table: api::Connections) -> Self {
-        let api::Connections { count, capacity, opened, expired, evicted, removed } = table;
-        Self { count, capacity, opened, expired, evicted, removed }
-    }
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Frames {
-    pub(crate) total: u64,
-    pub(crate) free: u64,
-    pub(crate) receiving: u64,
-    pub(crate) sending: u64,
-    pub(crate) handoff: u64,
-    pub(crate) quarantined: u64,
-}
-
-impl From<api::Status> for Status {
-    fn from(status: api::Status) -> Self {
-        let node = status.node.unwrap_or_default();
-        let uplink = (!status.uplink.is_empty()).then(|| Uplink {
-            interface: status.uplink,
-            xdp: status.uplink_xdp,
-            vni: status.vni,
-            port: status.vxlan_port,
-            vtep: node.vtep.map(Vtep::from),
-        });
-        let frames = status.frames.unwrap_or_default();
-        Self {
-            version: status.version,
-            uptime_seconds: status.uptime_seconds,
-            node: Node {
-                name: node.name,
-                pod_cidrs: node.pod_cidrs,
-                gateways: node.gateways,
-                gateway_mac: node.gateway_mac,
-                pod_mtu: node.pod_mtu,
-            },
-            uplink,
-            generation: status.generation,
-            endpoints: status.endpoints,
-            routes: status.routes,
-            workers: status.workers.into_iter().map(Worker::from).collect(),
-            frames: Frames {
-                total: frames.total,
-                free: frames.free,
-                receiving: frames.receiving,
-                sending: frames.sending,
-                handoff: frames.handoff,
-                quarantined: frames.quarantined,
-            },
-            policy: status.policy.unwrap_or_default().into(),
-        }
-    }
-}
-
-impl From<api::Worker> for Worker {
-    fn from(worker: api::Worker) -> Self {
-        Self {
-            index: worker.index,
-            core: worker.core,
-            polling: worker.polling,
-            ports: worker.ports,
-            rx: worker.rx.into(),
-            tx: worker.tx.into(),
-            sleeps: worker.sleeps,
-            icmp_errors: worker.icmp_errors,
-            connections: worker.connections.unwrap_or_default().into(),
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
 pub(crate) struct Endpoint {
     pub(crate) id: String,
     pub(crate) number: u32,
@@ -188,6 +48,9 @@ pub(crate) struct Endpoint {
     pub(crate) policy: String,
     pub(crate) rx: Traffic,
     pub(crate) tx: Traffic,
+    /// The part of it that the flow cache forwarded.
+    pub(crate) cached_rx: Traffic,
+    pub(crate) cached_tx: Traffic,
 }
 
 impl From<api::Endpoint> for Endpoint {
@@ -206,6 +69,8 @@ impl From<api::Endpoint> for Endpoint {
             policy: endpoint.policy,
             rx: endpoint.rx.into(),
             tx: endpoint.tx.into(),
+            cached_rx: endpoint.cached_rx.into(),
+            cached_tx: endpoint.cached_tx.into(),
         }
     }
 }
@@ -218,6 +83,14 @@ impl Endpoint {
             ("", name) => name.to_owned(),
             (namespace, name) => format!("{namespace}/{name}"),
         }
+    }
+
+    /// Of a hundred bytes to and from it, how many the flow cache forwarded; none where nothing has passed.
+    pub(crate) fn cached_percent(&self) -> Option<u64> {
+        // Wider than the counters, which a hundredfold could overflow.
+        let sum = |one: &Traffic, other: &Traffic| u128::from(one.bytes) + u128::from(other.bytes);
+        let (cached, all) = (sum(&self.cached_rx, &self.cached_tx), sum(&self.rx, &self.tx));
+        (100 * cached).checked_div(all).map(|percent| percent.min(100) as u64)
     }
 }
 
@@ -250,6 +123,7 @@ pub(crate) struct Flow {
     pub(crate) judged_at: u32,
     pub(crate) original: Traffic,
     pub(crate) reply: Traffic,
+    pub(crate) offloaded: bool,
 }
 
 impl Flow {
@@ -276,6 +150,7 @@ impl Flow {
             judged_at: flow.judged_at,
             original: flow.original.into(),
             reply: flow.reply.into(),
+            offloaded: flow.offloaded,
         }
     }
 }
@@ -353,10 +228,21 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_uplink_has_none() {
-        let json = serde_json::to_value(Status::from(api::Status::default())).unwrap();
-        assert_eq!(json["uplink"], serde_json::Value::Null);
-        assert_eq!(json["frames"]["quarantined"], 0);
+    fn the_cache_s_share_is_of_both_directions() {
+        let traffic = |bytes| Some(api::Traffic { packets: 1, bytes });
+        let endpoint = |rx, tx, cached_rx, cached_tx| {
+            Endpoint::from(api::Endpoint {
+                rx: traffic(rx),
+                tx: traffic(tx),
+                cached_rx: traffic(cached_rx),
+                cached_tx: traffic(cached_tx),
+                ..api::Endpoint::default()
+            })
+        };
+        assert_eq!(endpoint(0, 0, 0, 0).cached_percent(), None);
+        assert_eq!(endpoint(1000, 0, 0, 0).cached_percent(), Some(0));
+        assert_eq!(endpoint(600, 400, 500, 299).cached_percent(), Some(79));
+        assert_eq!(endpoint(u64::MAX, u64::MAX, u64::MAX, u64::MAX).cached_percent(), Some(100));
     }
 
     #[test]

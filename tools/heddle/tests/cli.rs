@@ -122,12 +122,14 @@ fn errors_are_one_line_that_says_what_to_do() {
     assert!(complaint("lab exec n1p1 -- true").contains("heddle lab up"));
     assert!(complaint("--node n1 status").contains("heddle lab up"));
     assert!(complaint("--socket /nonexistent.sock status").contains("/nonexistent.sock"));
-    assert!(complaint("lab up --mode cached").contains("direct"));
     assert!(
         complaint("lab up --manifests /nowhere")
             .contains("--manifests: cannot read the manifests in /nowhere")
     );
     assert_eq!(heddle("lab up --nodes 17").status.code(), Some(2));
+    let wrong = heddle("lab up --mode fast");
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(wrong.status.code() == Some(2) && said.contains("direct") && said.contains("cached"), "{said}");
     assert_eq!(heddle("nonsense").status.code(), Some(2));
     assert_eq!(String::from_utf8(heddle("lab down").stdout).unwrap(), "no lab was up\n");
     drop(turn);

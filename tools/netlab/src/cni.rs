@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::daemon::Files;
+use crate::manifests::Annotations;
 use crate::names::Name;
 use crate::namespace::Namespace;
 use crate::state::STATE_DIR;
@@ -18,6 +19,8 @@ use crate::state::STATE_DIR;
 const IFNAME: &str = "eth0";
 /// The spec version spoken here.
 const CNI_VERSION: &str = "1.1.0";
+/// What containerd and CRI-O call the annotations of a pod that they hand to plugins (cni/README.md).
+const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 #[derive(Debug, Clone, Copy)]
 enum Verb {
@@ -50,24 +53,32 @@ impl Plugin {
     }
 
     /// Adds the pod, which has its Kubernetes object in `namespace`.
-    pub(crate) fn add(&self, pod: Name, namespace: &str) -> Result<Attached> {
-        let answer = self.call(Verb::Add, pod, namespace).with_context(|| format!("CNI ADD of {pod}"))?;
+    pub(crate) fn add(&self, pod: Name, namespace: &str, annotations: &Annotations) -> Result<Attached> {
+        let call = self.call(Verb::Add, pod, namespace, annotations);
+        let answer = call.with_context(|| format!("CNI ADD of {pod}"))?;
         parse_result(&answer).with_context(|| format!("CNI ADD of {pod} answered: {}", answer.trim()))
     }
 
     pub(crate) fn del(&self, pod: Name) -> Result<()> {
         // The switch knows the pod by its container.
-        self.call(Verb::Del, pod, "").map(drop).with_context(|| format!("CNI DEL of {pod}"))
+        let call = self.call(Verb::Del, pod, "", &Annotations::new());
+        call.map(drop).with_context(|| format!("CNI DEL of {pod}"))
     }
 
-    fn call(&self, verb: Verb, pod: Name, namespace: &str) -> Result<String> {
+    /// The endpoint's id at the switch.
+    pub(crate) fn endpoint_id(pod: Name) -> String {
+        format!("{}/{IFNAME}", container_id(pod))
+    }
+
+    fn call(&self, verb: Verb, pod: Name, namespace: &str, annotations: &Annotations) -> Result<String> {
+        let configuration = self.configuration(annotations).to_string();
         let mut command = self.command(verb, pod, namespace);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Netns::open(Namespace::of(self.node).path())?.spawn(&mut command)?;
         if let Some(mut stdin) = child.stdin.take() {
-            std::io::Write::write_all(&mut stdin, self.configuration().to_string().as_bytes()).or_else(
-                |error| if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) },
-            )?;
+            std::io::Write::write_all(&mut stdin, configuration.as_bytes()).or_else(|error| {
+                if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+            })?;
         }
         let output = child.wait_with_output()?;
         let stdout = String::from_utf8_lossy(&output.stdout);
@@ -96,13 +107,15 @@ impl Plugin {
         command
     }
 
-    fn configuration(&self) -> serde_json::Value {
+    /// As libcni derives it from a configuration list whose plugin declares the capability.
+    fn configuration(&self, annotations: &Annotations) -> serde_json::Value {
         serde_json::json!({
             "cniVersion": CNI_VERSION,
             "name": "heddle",
             "type": "heddle-cni",
             "socket": self.socket,
             "stateDir": self.state_dir,
+            "runtimeConfig": { ANNOTATIONS: annotations },
         })
     }
 }

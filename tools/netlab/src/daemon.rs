@@ -17,7 +17,7 @@ use crate::namespace::Namespace;
 use crate::observer::Observer;
 use crate::process::Process;
 use crate::ready::poll;
-use crate::spec::{LabSpec, Underlay, VNI, VXLAN_PORT, cluster_cidrs, pod_cidrs};
+use crate::spec::{AttachMode, LabSpec, Underlay, VNI, VXLAN_PORT, cluster_cidrs, pod_cidrs};
 
 /// How long a switch may take until it answers.
 const START: Duration = Duration::from_secs(15);
@@ -112,6 +112,8 @@ struct Configuration<'a> {
     pod_cidrs: [IpNet; 2],
     cluster_cidrs: [IpNet; 2],
     policy: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attach: Option<AttachMode>,
     uplink: Uplink,
     workers: Workers,
 }
@@ -139,6 +141,7 @@ impl<'a> Configuration<'a> {
             pod_cidrs: pod_cidrs(number),
             cluster_cidrs: cluster_cidrs(),
             policy: "enforced",
+            attach: spec.mode,
             uplink: Uplink { interface: UPLINK, vni: VNI, port: VXLAN_PORT, underlay: spec.underlay },
             workers: Workers { count: spec.workers },
         }

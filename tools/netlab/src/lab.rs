@@ -16,7 +16,7 @@ use crate::names::Name;
 use crate::namespace::Namespace;
 use crate::observer::{Observer, Step};
 use crate::peer::LinuxVxlanPeer;
-use crate::spec::{LabSpec, node_addresses, pod_cidrs};
+use crate::spec::{AttachMode, LabSpec, node_addresses, pod_cidrs};
 use crate::state::{LOCK_FILE, NodeState, PodState, STATE_DIR, State};
 use crate::{agent, binaries, parallel, ready, teardown, wire};
 
@@ -214,6 +214,7 @@ impl Lab {
                 namespace: name.namespace(),
                 addresses: node_addresses(number).map(|address| address.addr()).to_vec(),
                 pod_cidrs: pod_cidrs(number).to_vec(),
+                attach_mode: None,
                 socket: files.socket.clone(),
                 switch: process,
                 agent: None,
@@ -221,12 +222,10 @@ impl Lab {
         })?;
         let manifests = self.lock_state().directories();
         let agent = agent::start(agent, name, &files, &manifests)?;
-        self.update(|state| {
-            for node in state.nodes.iter_mut().filter(|node| node.name == name) {
-                node.agent = Some(agent);
-            }
-        })?;
+        self.update_node(name, |node| node.agent = Some(agent))?;
         let mut control = daemon::wait_ready(process, &files, observer)?;
+        let mode: AttachMode = control.describe()?.attach_mode.parse()?;
+        self.update_node(name, |node| node.attach_mode = Some(mode))?;
         agent::wait_ready(agent, &files, &mut control, observer)
     }
 
@@ -261,12 +260,12 @@ impl Lab {
         let (directories, namespace) = (self.lock_state().directories(), described.namespace(name));
         wire::create_namespace(name)?;
         let added = directories.announce(name, described).and_then(|()| {
-            let pod = plugin.add(name, namespace)?;
+            let pod = plugin.add(name, namespace, &described.annotations(name))?;
             directories.place(name, namespace, &pod.addresses)?;
-            Ok(pod)
+            Ok((pod, self.attach_mode(name)?))
         });
         match added {
-            Ok(pod) => Ok(PodState {
+            Ok((pod, attach_mode)) => Ok(PodState {
                 name,
                 namespace: name.namespace(),
                 pod_namespace: namespace.to_owned(),
@@ -274,6 +273,7 @@ impl Lab {
                 mac: pod.mac,
                 host_interface: pod.host_interface,
                 mtu: pod.mtu,
+                attach_mode,
             }),
             Err(error) => {
                 // A runtime does the same: DEL after a failed ADD. The first error is the one to tell.
@@ -285,6 +285,14 @@ impl Lab {
         }
     }
 
+    /// How the switch has attached a pod: it has the last word, and the plugin's answer does not tell.
+    fn attach_mode(&self, pod: Name) -> Result<AttachMode> {
+        let socket = self.lock_state().node(node_of(pod)?)?.socket.clone();
+        let (id, endpoints) = (Plugin::endpoint_id(pod), Control::connect(&socket)?.endpoints()?);
+        let endpoint = endpoints.iter().find(|endpoint| endpoint.id == id);
+        endpoint.with_context(|| format!("the switch does not know {pod}"))?.attach_mode.parse()
+    }
+
     fn detach(&self, name: Name) -> Result<()> {
         self.plugin(name)?.del(name)?;
         self.lock_state().directories().remove(name)?;
@@ -293,10 +301,17 @@ impl Lab {
     }
 
     fn plugin(&self, pod: Name) -> Result<Plugin> {
-        let Name::Pod(number, _) = pod else { bail!("'{pod}' is not a pod's name") };
-        let node = Name::Node(number);
+        let node = node_of(pod)?;
         self.lock_state().node(node)?;
         Ok(Plugin::of_node(&binaries::find("heddle-cni")?, node))
+    }
+
+    fn update_node(&self, name: Name, change: impl FnOnce(&mut NodeState)) -> Result<()> {
+        self.update(|state| {
+            if let Some(node) = state.nodes.iter_mut().find(|node| node.name == name) {
+                change(node);
+            }
+        })
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) -> Result<()> {
@@ -329,9 +344,10 @@ impl Pod {
 
     /// Sets the MTU of both ends of its interface, so that the pod sends packets the switch was not told of.
     pub fn set_mtu(&self, mtu: u32) -> Result<()> {
-        let Name::Pod(node, _) = self.state.name else { bail!("'{}' is not a pod's name", self.state.name) };
-        let ends =
-            [(Namespace::of(Name::Node(node)), self.state.host_interface.as_str()), (self.namespace, "eth0")];
+        let ends = [
+            (Namespace::of(node_of(self.state.name)?), self.state.host_interface.as_str()),
+            (self.namespace, "eth0"),
+        ];
         for (namespace, interface) in ends {
             wire::in_namespace(&Netns::open(namespace.path())?, async |netlink| {
                 Ok(netlink.set_mtu(&netlink.link(interface).await?, mtu).await?)
@@ -351,6 +367,12 @@ impl Node {
     pub fn control(&self) -> Result<Control> {
         Control::connect(&self.state.socket)
     }
+}
+
+/// The node that a pod is on.
+fn node_of(pod: Name) -> Result<Name> {
+    let Name::Pod(node, _) = pod else { bail!("'{pod}' is not a pod's name") };
+    Ok(Name::Node(node))
 }
 
 /// What lives behind a node's tunnel end: its pods, and the node itself, so that what passes between a pod and a remote

@@ -37,7 +37,7 @@ pub use namespace::{Namespace, Ping, Pong};
 pub use observer::{Interrupt, Observer, Step};
 pub use peer::LinuxVxlanPeer;
 pub use process::{Ending, Process};
-pub use spec::{LabSpec, MAX_NODES, MAX_PODS_PER_NODE, Underlay, WORLD, check_mode};
+pub use spec::{AttachMode, LabSpec, MAX_NODES, MAX_PODS_PER_NODE, Underlay, WORLD};
 pub use state::{NodeState, PodState, STATE_DIR, State};
 pub use teardown::take_down_any;
 pub use traffic::{Transfer, source_seen, tcp_transfer, udp_echo};

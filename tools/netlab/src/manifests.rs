@@ -9,8 +9,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use heddle_policy::manifests::Manifests;
+use anyhow::{Context, Result, bail, ensure};
+use heddle_policy::manifests::{Located, ManifestFile, files};
+use heddle_policy::model::Object;
 
 use crate::names::Name;
 
@@ -26,9 +27,19 @@ pub(crate) struct Directories {
     pub(crate) own: PathBuf,
 }
 
-/// The pods that the user's directory describes: their namespaces by name.
+/// The pods that the user's directory describes, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Described(BTreeMap<String, String>);
+pub(crate) struct Described(BTreeMap<String, Description>);
+
+/// What the lab needs to know of a pod that the user describes.
+#[derive(Debug, Clone)]
+struct Description {
+    namespace: String,
+    annotations: Annotations,
+}
+
+/// Annotations of a pod.
+pub(crate) type Annotations = BTreeMap<String, String>;
 
 impl Directories {
     /// Those of the lab below `lab_dir`; `users` is a directory the user named.
@@ -47,16 +58,24 @@ impl Directories {
 
     /// The pods of the lab that the user's directory describes. What is wrong there is the agents' to report.
     pub(crate) fn described(&self) -> Result<Described> {
-        let mut described = BTreeMap::<String, String>::new();
-        for pod in Manifests::load(&self.users)?.pods {
+        let mut described = BTreeMap::<String, Description>::new();
+        let files = files(&self.users)?.files;
+        for Located { object, annotations, .. } in
+            files.iter().filter_map(|path| ManifestFile::read(path).ok()).flat_map(|file| file.objects)
+        {
+            let Object::Pod(pod) = object else { continue };
             let (namespace, name) = (pod.name.namespace, pod.name.name);
             let in_lab = matches!(name.parse(), Ok(Name::Pod(..)));
-            if let Some(other) = described.insert(name.clone(), namespace.clone()).filter(|_| in_lab) {
-                bail!(
-                    "{} has a Pod {name} in namespace {other} and in {namespace}: the lab has one pod of that name",
-                    self.users.display()
-                );
-            }
+            // The first definition holds, as for the agents.
+            let first = described
+                .entry(name.clone())
+                .or_insert_with(|| Description { namespace: namespace.clone(), annotations });
+            ensure!(
+                first.namespace == namespace || !in_lab,
+                "{} has a Pod {name} in namespace {} and in {namespace}: the lab has one pod of that name",
+                self.users.display(),
+                first.namespace
+            );
         }
         Ok(Described(described))
     }
@@ -102,7 +121,12 @@ impl Described {
 
     /// The namespace of a pod, as the plugin is to hear it.
     pub(crate) fn namespace(&self, pod: Name) -> &str {
-        self.0.get(&pod.to_string()).map_or(NAMESPACE, String::as_str)
+        self.0.get(&pod.to_string()).map_or(NAMESPACE, |description| &description.namespace)
+    }
+
+    /// The annotations of a pod, as a runtime hands them to the plugin.
+    pub(crate) fn annotations(&self, pod: Name) -> Annotations {
+        self.0.get(&pod.to_string()).map(|description| description.annotations.clone()).unwrap_or_default()
     }
 }
 
@@ -177,11 +201,13 @@ mod tests {
     #[test]
     fn what_the_user_says_holds() {
         let (_dir, directories) = directories(
-            "apiVersion: v1\nkind: Pod\nmetadata: {name: n1p1, namespace: shop, labels: {app: web}}\n",
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  {name: n1p1, namespace: shop, labels: {app: web}, annotations: {heddle.io/attach: cached}}\n",
         );
         let name = Name::Pod(1, 1);
         let described = directories.described().unwrap();
         assert_eq!(described.namespace(name), "shop");
+        assert_eq!(described.annotations(name)["heddle.io/attach"], "cached");
+        assert!(described.annotations(Name::Pod(1, 2)).is_empty());
         directories.announce(name, &described).unwrap();
         assert_eq!(pods(&directories).len(), 1);
         let addresses = ADDRESSES.map(|address| address.parse().unwrap());

@@ -1,6 +1,7 @@
 //! Waiting until what was set up forwards, so that the first packet passes as every other.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use crate::daemon::{self, Files};
 use crate::names::Name;
 use crate::namespace::Namespace;
 use crate::observer::Observer;
+use crate::spec::AttachMode;
 use crate::state::{NodeState, STATE_DIR};
 use crate::{parallel, wire};
 
@@ -61,19 +63,24 @@ pub(crate) fn await_addresses(names: &[Name], observer: &dyn Observer) -> Result
     })
 }
 
-/// Waits until every switch knows the next hop towards every VTEP it has routes to. Setting a route is done before that:
-/// the kernel has to ask on the wire, and meanwhile packets are dropped.
+/// Waits until every node knows the next hop towards every VTEP it has routes to. Setting a route is done before that: the
+/// kernel has to ask on the wire. Meanwhile a switch that writes outer headers itself drops packets; where the kernel does, in
+/// cached mode, it keeps a few and drops the rest.
 pub(crate) fn await_next_hops(nodes: &[NodeState], observer: &dyn Observer) -> Result<()> {
     let deadline = Instant::now() + RESOLVE;
     for node in nodes {
         let mut control = Control::connect(&node.socket)?;
         poll(deadline.saturating_duration_since(Instant::now()), observer, |late| {
-            let missing = unresolved(&control.fib()?);
+            let fib = control.fib()?;
+            let missing = match node.attach_mode {
+                Some(AttachMode::Cached) => unresolved_by_kernel(node, &fib)?,
+                _ => unresolved(&fib, |_, known| known.is_some()),
+            };
             if late && !missing.is_empty() {
                 let missing: Vec<_> = missing.into_iter().collect();
                 let log = Files::of(Path::new(STATE_DIR), node.name).log;
                 bail!(
-                    "the switch of {} found no next hop towards {} in {} s: nobody answers on the wire; its log says:\n{}",
+                    "{} found no next hop towards {} in {} s: nobody answers on the wire; its switch's log says:\n{}",
                     node.name,
                     missing.join(" and "),
                     RESOLVE.as_secs(),
@@ -86,20 +93,49 @@ pub(crate) fn await_next_hops(nodes: &[NodeState], observer: &dyn Observer) -> R
     Ok(())
 }
 
-/// VTEPs with a route to them and no next hop.
-fn unresolved(fib: &[api::FibEntry]) -> BTreeSet<String> {
+/// VTEPs with a route to them and no next hop; `resolved` is given each, and the MAC that the switch knows, if it knows one.
+fn unresolved(
+    fib: &[api::FibEntry],
+    resolved: impl Fn(&api::Vtep, Option<&str>) -> bool,
+) -> BTreeSet<String> {
     let vtep = |entry: &api::FibEntry| match &entry.next_hop {
-        Some(api::fib_entry::NextHop::Vtep(vtep)) if entry.neighbor_mac.is_empty() => {
-            Some(format!("{} ({})", vtep.node, vtep.address))
+        Some(api::fib_entry::NextHop::Vtep(vtep)) => {
+            let known = Some(entry.neighbor_mac.as_str()).filter(|mac| !mac.is_empty());
+            (!resolved(vtep, known)).then(|| format!("{} ({})", vtep.node, vtep.address))
         }
         _ => None,
     };
     fib.iter().filter_map(vtep).collect()
 }
 
+/// The same, by the node's own routes and neighbor entries, which it is told to resolve: outer packets of its vxlan device take
+/// them, and nobody has sent any yet.
+fn unresolved_by_kernel(node: &NodeState, fib: &[api::FibEntry]) -> Result<BTreeSet<String>> {
+    let netns = Netns::open(Namespace::of(node.name).path())?;
+    let addresses = fib.iter().filter_map(|entry| match &entry.next_hop {
+        Some(api::fib_entry::NextHop::Vtep(vtep)) => vtep.address.parse::<IpAddr>().ok(),
+        _ => None,
+    });
+    let addresses: BTreeSet<IpAddr> = addresses.collect();
+    let usable = wire::in_namespace(&netns, async |netlink| {
+        let mut usable = BTreeSet::new();
+        for address in addresses {
+            let route = netlink.lookup_route(address).await?;
+            let next_hop = route.gateway.unwrap_or(address);
+            if netlink.find_neighbor(route.interface, next_hop).await?.is_some_and(|it| it.mac.is_some()) {
+                usable.insert(address);
+            } else {
+                netlink.resolve_neighbor(route.interface, next_hop).await?;
+            }
+        }
+        Ok(usable)
+    })?;
+    Ok(unresolved(fib, |vtep, _| vtep.address.parse().is_ok_and(|address| usable.contains(&address))))
+}
+
 #[cfg(test)]
 mod tests {
-    //! Only routes through a tunnel wait for anything, each VTEP is told once.
+    //! Only routes through a tunnel wait for anything, each VTEP is told once; whose knowledge counts is the caller's choice.
     use api::fib_entry::NextHop;
 
     use super::*;
@@ -121,8 +157,11 @@ mod tests {
             entry(NextHop::Unreachable(api::Unreachable {}), ""),
             entry(vtep("n2", "172.31.0.2"), "02:00:00:00:00:02"),
         ];
-        assert_eq!(unresolved(&fib), BTreeSet::new());
+        let by_switch = |_: &api::Vtep, known: Option<&str>| known.is_some();
+        assert_eq!(unresolved(&fib, by_switch), BTreeSet::new());
         fib.extend([entry(vtep("x3", "fd00::3"), ""), entry(vtep("x3", "fd00::3"), "")]);
-        assert_eq!(unresolved(&fib), BTreeSet::from(["x3 (fd00::3)".to_owned()]));
+        assert_eq!(unresolved(&fib, by_switch), BTreeSet::from(["x3 (fd00::3)".to_owned()]));
+        let by_others = |vtep: &api::Vtep, _: Option<&str>| vtep.node == "x3";
+        assert_eq!(unresolved(&fib, by_others), BTreeSet::from(["n2 (172.31.0.2)".to_owned()]));
     }
 }

@@ -1,9 +1,11 @@
 //! What a lab is to look like, and whether that is possible.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,44 @@ pub enum Underlay {
     Ipv6,
 }
 
+/// How pods are attached to their switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachMode {
+    /// Every packet passes the switch.
+    Direct,
+    /// Packets of judged flows stay in the kernel.
+    Cached,
+}
+
+impl AttachMode {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Direct, Self::Cached];
+
+    /// As the switch and the command line write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Cached => "cached",
+        }
+    }
+}
+
+impl fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for AttachMode {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let named = Self::ALL.into_iter().find(|mode| mode.name() == text);
+        named.with_context(|| format!("there is no attach mode '{text}': use direct or cached"))
+    }
+}
+
 /// What a lab is to look like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,12 +77,14 @@ pub struct LabSpec {
     pub workers: u16,
     /// Directory of manifests that the agents watch; without one the lab makes its own.
     pub manifests: Option<PathBuf>,
+    /// How pods are attached that do not say otherwise by their annotation; nothing leaves it to the switch's own default.
+    pub mode: Option<AttachMode>,
 }
 
 impl LabSpec {
     /// A lab of this many nodes and pods, everything else as it is by default.
     pub fn new(nodes: u8, pods_per_node: u16) -> Self {
-        Self { nodes, pods_per_node, underlay: Underlay::Ipv4, workers: 1, manifests: None }
+        Self { nodes, pods_per_node, underlay: Underlay::Ipv4, workers: 1, manifests: None, mode: None }
     }
 
     /// Says what is wrong with it.
@@ -62,15 +104,6 @@ impl LabSpec {
         }
         ensure!((1..=64).contains(&self.workers), "a switch has 1 to 64 workers, not {}", self.workers);
         Ok(())
-    }
-}
-
-/// How pods are attached; a word of the command line that this version can only partly serve.
-pub fn check_mode(mode: &str) -> Result<()> {
-    match mode {
-        "direct" => Ok(()),
-        "cached" => bail!("mode 'cached' is not there yet: this version attaches pods in mode 'direct'"),
-        _ => bail!("there is no mode '{mode}': use 'direct'"),
     }
 }
 
@@ -155,7 +188,15 @@ mod tests {
         for (nodes, pods) in [(0, 1), (17, 1), (1, 101)] {
             assert!(LabSpec::new(nodes, pods).validate().is_err(), "{nodes} {pods}");
         }
-        assert!(check_mode("direct").is_ok());
-        assert!(check_mode("cached").is_err() && check_mode("").is_err());
+    }
+
+    #[test]
+    fn modes_are_written_as_the_switch_writes_them() {
+        for mode in AttachMode::ALL {
+            assert_eq!(mode.to_string().parse::<AttachMode>().unwrap(), mode);
+            assert_eq!(serde_json::to_value(mode).unwrap(), mode.name());
+        }
+        let error = "Direct".parse::<AttachMode>().unwrap_err().to_string();
+        assert!(error.contains("'Direct'") && error.contains("direct or cached"), "{error}");
     }
 }

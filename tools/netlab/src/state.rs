@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::manifests::Directories;
 use crate::names::Name;
 use crate::process::Process;
-use crate::spec::LabSpec;
+use crate::spec::{AttachMode, LabSpec};
 
 /// Everything a lab leaves in the file system is here.
 pub const STATE_DIR: &str = "/run/heddle-lab";
@@ -45,6 +45,8 @@ pub struct NodeState {
     pub addresses: Vec<IpAddr>,
     /// Its pods get their addresses from these.
     pub pod_cidrs: Vec<IpNet>,
+    /// How its pods are attached that do not say otherwise; none until its switch has answered.
+    pub attach_mode: Option<AttachMode>,
     /// The control socket of its switch.
     pub socket: PathBuf,
     /// Its switch.
@@ -70,6 +72,8 @@ pub struct PodState {
     pub host_interface: String,
     /// Of its eth0.
     pub mtu: u32,
+    /// How it is attached.
+    pub attach_mode: AttachMode,
 }
 
 impl State {
@@ -156,6 +160,7 @@ mod tests {
             mac: "02:00:00:00:00:01".into(),
             host_interface: "hd1234".into(),
             mtu: 1450,
+            attach_mode: AttachMode::Cached,
         });
         state.store(dir.path()).unwrap();
         let loaded = State::load(dir.path()).unwrap().unwrap();

@@ -44,7 +44,7 @@ fn flows_table(flows: &[Flow]) -> String {
     if flows.is_empty() {
         return "no connections".to_owned();
     }
-    let mut table = table(&["pod", "side", "connection", "state", "idle", "sent", "answered"]);
+    let mut table = table(&["pod", "side", "connection", "state", "by", "idle", "sent", "answered"]);
     for flow in flows {
         table.add_row([
             flow.pod.clone(),
@@ -56,12 +56,14 @@ fn flows_table(flows: &[Flow]) -> String {
                 place(&flow.destination, flow.destination_port)
             ),
             flow.state.clone(),
+            // Whoever forwards its packets at the moment.
+            if flow.offloaded { "cache" } else { "switch" }.to_owned(),
             format!("{:.1} s", std::time::Duration::from_millis(flow.idle_milliseconds).as_secs_f64()),
             bytes(flow.original.bytes),
             bytes(flow.reply.bytes),
         ]);
     }
-    align_right(&mut table, &[4, 5, 6]);
+    align_right(&mut table, &[5, 6, 7]);
     table.to_string()
 }
 
@@ -101,6 +103,15 @@ mod tests {
             assert!(table.contains(part), "{part} is not in\n{table}");
         }
         assert_eq!(flows_table(&[]), "no connections");
+    }
+
+    #[test]
+    fn a_row_tells_who_forwards() {
+        let mut flow = flow();
+        assert!(flows_table(std::slice::from_ref(&flow)).contains("switch"));
+        flow.offloaded = true;
+        let table = flows_table(&[flow]);
+        assert!(table.contains("cache") && !table.contains("switch"), "{table}");
     }
 
     #[test]

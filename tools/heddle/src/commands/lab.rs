@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
-use heddle_netlab::{Lab, LabSpec, Name, Namespace, Process, State, Underlay, check_mode, take_down_any};
+use heddle_netlab::{Lab, LabSpec, Name, Namespace, Process, State, Underlay, take_down_any};
 use heddle_policy::check::check_dir;
 use serde::Serialize;
 
@@ -26,7 +26,6 @@ pub(super) fn run(command: LabCommand) -> Result<ExitCode> {
 }
 
 fn up(options: &LabUp) -> Result<()> {
-    check_mode(&options.mode)?;
     if let Some(dir) = &options.manifests {
         // The agents tell their logs; who raises the lab should not have to look there.
         for finding in check_dir(dir).with_context(|| "--manifests")?.findings {
@@ -38,6 +37,7 @@ fn up(options: &LabUp) -> Result<()> {
         underlay,
         workers: options.workers,
         manifests: options.manifests.clone(),
+        mode: options.mode,
         ..LabSpec::new(options.nodes, options.pods)
     };
     let mut progress = Progress::new()?;
@@ -111,7 +111,7 @@ fn agent_runs(node: &heddle_netlab::NodeState) -> bool {
 }
 
 fn print_status(state: &State) -> Result<()> {
-    let mut nodes = table(&["node", "namespace", "addresses", "pods from", "switch", "agent"]);
+    let mut nodes = table(&["node", "namespace", "addresses", "pods from", "mode", "switch", "agent"]);
     for node in &state.nodes {
         let running = |is: bool| if is { "running" } else { "not running" };
         nodes.add_row([
@@ -119,6 +119,7 @@ fn print_status(state: &State) -> Result<()> {
             node.namespace.clone(),
             lines(&node.addresses),
             lines(&node.pod_cidrs),
+            node.attach_mode.map_or_else(|| "?".to_owned(), |mode| mode.to_string()),
             format!("{}\npid {}", running(node.switch.is_alive()), node.switch.pid),
             format!("{}\npid {}", running(agent_runs(node)), node.agent.map_or(0, |agent| agent.pid)),
         ]);
@@ -129,7 +130,7 @@ fn print_status(state: &State) -> Result<()> {
         return Ok(());
     }
     print("")?;
-    let mut pods = table(&["pod", "namespace", "addresses", "mac", "host interface", "mtu"]);
+    let mut pods = table(&["pod", "namespace", "addresses", "mac", "host interface", "mode", "mtu"]);
     for pod in &state.pods {
         pods.add_row([
             format!("{}/{}", pod.pod_namespace, pod.name),
@@ -137,10 +138,11 @@ fn print_status(state: &State) -> Result<()> {
             lines(&pod.addresses),
             pod.mac.clone(),
             pod.host_interface.clone(),
+            pod.attach_mode.to_string(),
             pod.mtu.to_string(),
         ]);
     }
-    align_right(&mut pods, &[5]);
+    align_right(&mut pods, &[6]);
     print(pods)
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::args::{Output, TargetOptions};
 use crate::output::{align_right, bytes, duration, print, print_json, table};
-use crate::view::{Policy, Status, Uplink};
+use crate::view::{FlowCache, Policy, Status, Uplink};
 
 pub(super) fn run(target: &TargetOptions, output: Output) -> Result<()> {
     let status = Status::from(target.connect()?.status()?);
@@ -28,7 +28,15 @@ fn summary(status: &Status) -> String {
                 duration(status.uptime_seconds)
             ),
         ),
-        ("pods", format!("from {}; MTU {}", node.pod_cidrs.join(" and "), node.pod_mtu)),
+        (
+            "pods",
+            format!(
+                "from {}; MTU {}, attach mode {}",
+                node.pod_cidrs.join(" and "),
+                node.pod_mtu,
+                node.attach_mode
+            ),
+        ),
         ("gateway", format!("{} at {}", node.gateways.join(" and "), node.gateway_mac)),
         ("uplink", status.uplink.as_ref().map_or_else(|| "none".to_owned(), uplink)),
         (
@@ -39,6 +47,7 @@ fn summary(status: &Status) -> String {
             ),
         ),
         ("policy", policy(&status.policy)),
+        ("cache", status.flow_cache.as_ref().map_or_else(|| "none".to_owned(), flow_cache)),
         (
             "frames",
             format!(
@@ -53,6 +62,27 @@ fn summary(status: &Status) -> String {
         ),
     ];
     lines.map(|(word, text)| format!("{word:<9}{text}")).join("\n")
+}
+
+/// Two lines: the map itself, and what became of packets that were looked up in it.
+fn flow_cache(cache: &FlowCache) -> String {
+    format!(
+        "{} of {} flows; {} written, {} removed, {} not written because it was full\n\
+         {:9}packets: {} hits, {} misses, {} pending, {} revoked, {} unusual, {} too big; {} flows forced",
+        cache.entries,
+        cache.capacity,
+        cache.inserted,
+        cache.removed,
+        cache.refused,
+        "",
+        cache.hits,
+        cache.misses,
+        cache.pending,
+        cache.revoked,
+        cache.unusual,
+        cache.too_big,
+        cache.forced
+    )
 }
 
 fn policy(policy: &Policy) -> String {
@@ -103,4 +133,38 @@ fn workers(status: &Status) -> comfy_table::Table {
     }
     align_right(&mut table, &[0, 3, 4, 5, 6, 7, 8, 9, 10]);
     table
+}
+
+#[cfg(test)]
+mod tests {
+    //! The flow cache is told whole, and a node without one says so.
+    use heddle_api as api;
+
+    use super::*;
+
+    #[test]
+    fn the_flow_cache_has_its_lines() {
+        let mut status = api::Status::default();
+        assert!(summary(&status.clone().into()).contains("\ncache    none\n"));
+        let cache = api::FlowCache {
+            entries: 12,
+            capacity: 131_072,
+            hits: 88,
+            misses: 7,
+            pending: 3,
+            revoked: 2,
+            forced: 1,
+            refused: 4,
+            ..api::FlowCache::default()
+        };
+        status.flow_cache = Some(cache);
+        let text = summary(&status.into());
+        for part in [
+            "cache    12 of 131072 flows; ",
+            "4 not written because it was full\n         packets: 88 hits, 7 misses, 3 pending, 2 revoked",
+            "; 1 flows forced",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
 }
