@@ -68,7 +68,10 @@ impl Worker {
                 Command::Attach(attach) => self.forwarder.attach(attach),
                 Command::Detach(detach) => self.forwarder.detach(detach),
                 Command::Settle(settle) => self.forwarder.settle(settle),
-                Command::Leave(number, done) => done.answer(self.forwarder.leave(number)),
+                Command::Leave(number, done) => {
+                    self.forwarder.leave(number);
+                    done.answer(());
+                }
                 Command::Flows(slots, done) => done.answer(self.forwarder.flows(slots)),
                 Command::Report(done) => done.answer(self.forwarder.report()),
                 Command::Stop => return false,

@@ -1,7 +1,6 @@
 //! Changes to endpoints, all or nothing: check everything, build the new tables aside, publish, remember.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use heddle_api::endpoint_event::Event;
@@ -17,7 +16,6 @@ use super::remote::Remotes;
 use super::watchers::{EndpointEvents, Watchers};
 use super::{ControlError, convert, validate};
 use crate::config::PolicyMode;
-use crate::stats::PortStats;
 use crate::tables::{self, EndpointNumber, EndpointPolicy, HOST, NextHop, Tables};
 
 /// How often routes are written to disk at most. They come from somebody who will say them again; endpoints do not, and
@@ -35,7 +33,7 @@ pub struct Control<D> {
     pub(super) tables: Tables,
     pub(super) endpoints: EndpointRegistry,
     pub(super) remotes: Remotes,
-    pub(super) host: Option<Arc<PortStats>>,
+    pub(super) host: Option<Attached>,
     /// Number of the newest endpoint.
     last_number: EndpointNumber,
     pub(super) policy: PolicyState,
@@ -59,7 +57,7 @@ impl<D: Dataplane> Control<D> {
         for (prefix, next_hop) in facts.base_routes() {
             tables.fib.insert(prefix, next_hop);
         }
-        let generation = plane.publish(tables.clone())?;
+        let generation = plane.publish(tables.clone(), &[])?;
         tables.generation = generation;
         let now = Instant::now();
         Ok(Self {
@@ -98,7 +96,7 @@ impl<D: Dataplane> Control<D> {
             policy: EndpointPolicy::Open,
         };
         tables.endpoints.set(HOST, host);
-        self.host = Some(Arc::clone(&attached.stats));
+        self.host = Some(attached.clone());
         self.publish(tables).map(drop)
     }
 
@@ -186,15 +184,18 @@ impl<D: Dataplane> Control<D> {
         number: EndpointNumber,
         interface_index: u32,
     ) -> Result<(), ControlError> {
-        let attached = self.plane.attach(&spec.host_interface, number)?;
+        let attached = self.plane.attach(&spec.host_interface, number, spec.attach)?;
         let entry = EndpointEntry { spec, number, interface_index, attached };
         let mut tables = self.tables.clone();
         tables.endpoints.set(number, entry.for_tables(self.policy_of_new(&entry.spec)));
+        // Where the addresses led until now.
+        let touched: Vec<_> =
+            entry.spec.addresses.iter().filter_map(|address| tables.fib.lookup(*address)).collect();
         for address in &entry.spec.addresses {
             tables.fib.insert(IpNet::from(*address), NextHop::Endpoint(number));
         }
-        if let Err(error) = self.publish(tables) {
-            if let Err(worse) = self.plane.detach(entry.attached.port) {
+        if let Err(error) = self.publish_touching(tables, &touched) {
+            if let Err(worse) = self.plane.detach(entry.number) {
                 tracing::error!(id = entry.spec.id, %worse, "an endpoint's port stays open");
             }
             return Err(error);
@@ -223,7 +224,7 @@ impl<D: Dataplane> Control<D> {
         }
         self.publish(tables)?;
         self.watchers.tell(&Event::Removed(entry.spec.id.clone()));
-        self.plane.detach(entry.attached.port)
+        self.plane.detach(entry.number)
     }
 
     /// Gives a prefix back to whatever it belongs to by default.
@@ -280,10 +281,19 @@ impl<D: Dataplane> Control<D> {
         self.endpoints.owner_of(address)
     }
 
-    /// Makes `tables` the published ones.
-    pub(super) fn publish(&mut self, mut tables: Tables) -> Result<u64, ControlError> {
+    /// Makes `tables` the published ones; they route as those before.
+    pub(super) fn publish(&mut self, tables: Tables) -> Result<u64, ControlError> {
+        self.publish_touching(tables, &[])
+    }
+
+    /// Makes `tables` the published ones. `touched` are the next hops that a prefix was taken from.
+    pub(super) fn publish_touching(
+        &mut self,
+        mut tables: Tables,
+        touched: &[NextHop],
+    ) -> Result<u64, ControlError> {
         tables.generation = self.plane.generation() + 1;
-        let generation = self.plane.publish(tables.clone())?;
+        let generation = self.plane.publish(tables.clone(), touched)?;
         self.tables = tables;
         Ok(generation)
     }

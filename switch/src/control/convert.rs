@@ -2,16 +2,28 @@
 
 use heddle_api as api;
 
+use super::dataplane::Attached;
 use super::endpoints::EndpointEntry;
 use super::facts::NodeFacts;
 use super::remote::VtepSpec;
-use crate::stats;
+use crate::stats::{self, PortStats};
 use crate::tables::conntrack::{Direction, Flow, Side};
 use crate::tables::{EndpointPolicy, Node};
 use crate::worker::Report;
 
 pub(super) fn traffic(traffic: &stats::Traffic) -> api::Traffic {
     api::Traffic { packets: traffic.packets.get(), bytes: traffic.bytes.get() }
+}
+
+/// What the switch forwarded of an endpoint and what the flow cache did.
+pub(super) fn total(attached: &Attached, of: fn(&PortStats) -> &stats::Traffic) -> api::Traffic {
+    let (seen, unseen) = (traffic(of(&attached.stats)), cached(attached, of).unwrap_or_default());
+    api::Traffic { packets: seen.packets + unseen.packets, bytes: seen.bytes + unseen.bytes }
+}
+
+/// What the flow cache forwarded of an endpoint.
+pub(super) fn cached(attached: &Attached, of: fn(&PortStats) -> &stats::Traffic) -> Option<api::Traffic> {
+    attached.cached.as_ref().map(|stats| traffic(of(stats)))
 }
 
 pub(super) fn policy(policy: EndpointPolicy) -> String {
@@ -36,10 +48,10 @@ pub(super) fn endpoint(entry: &EndpointEntry, judged_by: EndpointPolicy) -> api:
         worker: entry.attached.port.worker.into(),
         attach_mode: spec.attach.name().to_owned(),
         policy: policy(judged_by),
-        rx: Some(traffic(&entry.attached.stats.rx)),
-        tx: Some(traffic(&entry.attached.stats.tx)),
-        cached_rx: None,
-        cached_tx: None,
+        rx: Some(total(&entry.attached, |stats| &stats.rx)),
+        tx: Some(total(&entry.attached, |stats| &stats.tx)),
+        cached_rx: cached(&entry.attached, |stats| &stats.rx),
+        cached_tx: cached(&entry.attached, |stats| &stats.tx),
     }
 }
 
@@ -65,7 +77,7 @@ pub(super) fn flow(endpoint: &str, flow: &Flow) -> api::Flow {
         judged_at: flow.judged_at,
         original: Some(traffic(Direction::Original)),
         reply: Some(traffic(Direction::Reply)),
-        offloaded: false,
+        offloaded: flow.offloaded,
     }
 }
 

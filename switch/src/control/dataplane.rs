@@ -7,7 +7,7 @@ use crate::DropReason;
 use crate::ports::PortId;
 use crate::stats::PortStats;
 use crate::tables::conntrack::Flow;
-use crate::tables::{EndpointNumber, Tables};
+use crate::tables::{AttachMode, EndpointNumber, NextHop, Tables};
 
 /// A port that is in a worker's hands.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub struct Attached {
     pub port: PortId,
     /// Its counters.
     pub stats: Arc<PortStats>,
+    /// What the flow cache forwarded for it, if it is cached.
+    pub cached: Option<Arc<PortStats>>,
 }
 
 /// Ports, workers and published tables. Calls wait for the workers, which answer within microseconds.
@@ -24,13 +26,19 @@ pub trait Dataplane: Send {
     fn interface_index(&self, name: &str) -> Option<u32>;
 
     /// Takes an interface over for endpoint `number`. When it fails, nothing is left behind.
-    fn attach(&mut self, interface: &str, number: EndpointNumber) -> Result<Attached, ControlError>;
+    fn attach(
+        &mut self,
+        interface: &str,
+        number: EndpointNumber,
+        mode: AttachMode,
+    ) -> Result<Attached, ControlError>;
 
-    /// Gives a port up; its interface may be gone already.
-    fn detach(&mut self, port: PortId) -> Result<(), ControlError>;
+    /// Gives an endpoint's interface up, which may be gone already.
+    fn detach(&mut self, number: EndpointNumber) -> Result<(), ControlError>;
 
-    /// Makes `tables` what the workers use, and returns their generation once all of them do.
-    fn publish(&mut self, tables: Tables) -> Result<u64, ControlError>;
+    /// Makes `tables` what the workers use, and returns their generation once all of them do. `touched` are the next hops that
+    /// were taken from some prefix: what was routed to them may go elsewhere now.
+    fn publish(&mut self, tables: Tables, touched: &[NextHop]) -> Result<u64, ControlError>;
 
     /// Generation of what was published last.
     fn generation(&self) -> u64;
@@ -40,6 +48,9 @@ pub trait Dataplane: Send {
 
     /// The connections that the workers remember.
     fn flows(&self) -> Result<Vec<Flow>, ControlError>;
+
+    /// The flow cache, if any endpoint is cached.
+    fn flow_cache(&self) -> Option<heddle_api::FlowCache>;
 
     /// Where the frames are.
     fn census(&self) -> Result<heddle_api::FrameCensus, ControlError>;

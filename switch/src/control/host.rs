@@ -11,7 +11,7 @@ use std::path::Path;
 use super::error::StartError;
 use super::facts::NodeFacts;
 use crate::config::Family;
-use crate::tables::Node;
+use crate::tables::{AttachMode, Node};
 
 /// Linux's end.
 pub(super) const LINUX_SIDE: &str = "heddle0";
@@ -32,9 +32,18 @@ pub(super) async fn set_up(netlink: &Netlink, facts: &NodeFacts) -> Result<Link,
             netlink.set_mtu(end, mtu).await?;
         }
     }
-    // The switch sees what Linux hands to the veth: without this, checksums nobody has filled in yet.
-    set_offload(LINUX_SIDE, Offload::TxChecksum, false)?;
-    netlink.set_queueing(&link).await?;
+    match facts.attach {
+        AttachMode::Direct => {
+            // The switch sees what Linux hands to the veth: without this, checksums nobody has filled in yet.
+            set_offload(LINUX_SIDE, Offload::TxChecksum, false)?;
+            netlink.set_queueing(&link).await?;
+        }
+        // What goes up is made whole on the trunk, and what does not need not be.
+        AttachMode::Cached => {
+            set_offload(LINUX_SIDE, Offload::TxChecksum, true)?;
+            set_offload(LINUX_SIDE, Offload::Tso, true)?;
+        }
+    }
     if has_ipv6() {
         set_ipv6_enabled(SWITCH_SIDE, false)?;
         set_ipv6_enabled(LINUX_SIDE, true)?;

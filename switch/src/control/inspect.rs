@@ -1,15 +1,12 @@
 //! What can be read: nothing here changes anything.
 
-use std::sync::Arc;
-
 use heddle_api as api;
 use heddle_api::fib_entry;
 
 use super::apply::Control;
-use super::dataplane::Dataplane;
+use super::dataplane::{Attached, Dataplane};
 use super::{ControlError, convert};
 use crate::DropReason;
-use crate::stats::PortStats;
 use crate::tables::conntrack::Flow;
 use crate::tables::{HOST, NextHop, VtepNumber};
 
@@ -21,11 +18,11 @@ impl<D: Dataplane> Control<D> {
 
     /// See `ListEndpoints` in heddle.proto. The host comes first, under the id "host".
     pub fn list_endpoints(&self) -> Vec<api::Endpoint> {
-        let host = self.host.as_ref().and_then(|stats| self.host_endpoint(stats));
+        let host = self.host.as_ref().and_then(|attached| self.host_endpoint(attached));
         host.into_iter().chain(self.endpoints.iter().map(|entry| self.describe_endpoint(entry))).collect()
     }
 
-    fn host_endpoint(&self, stats: &Arc<PortStats>) -> Option<api::Endpoint> {
+    fn host_endpoint(&self, attached: &Attached) -> Option<api::Endpoint> {
         let host = self.tables.endpoints.get(HOST)?;
         Some(api::Endpoint {
             id: HOST_ID.to_owned(),
@@ -37,8 +34,10 @@ impl<D: Dataplane> Control<D> {
             worker: host.port.worker.into(),
             attach_mode: self.facts.attach.name().to_owned(),
             policy: convert::policy(host.policy),
-            rx: Some(convert::traffic(&stats.rx)),
-            tx: Some(convert::traffic(&stats.tx)),
+            rx: Some(convert::total(attached, |stats| &stats.rx)),
+            tx: Some(convert::total(attached, |stats| &stats.tx)),
+            cached_rx: convert::cached(attached, |stats| &stats.rx),
+            cached_tx: convert::cached(attached, |stats| &stats.tx),
             ..api::Endpoint::default()
         })
     }
@@ -84,7 +83,7 @@ impl<D: Dataplane> Control<D> {
             workers: self.plane.workers(),
             frames: Some(self.plane.census()?),
             policy: Some(self.policy_status()),
-            flow_cache: None,
+            flow_cache: self.plane.flow_cache(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! The real dataplane: workers, AF_XDP sockets, and the programs that steer packets to them.
 
+mod attach;
 mod budget;
 mod cache;
 mod mirror;
@@ -8,8 +9,9 @@ pub(super) mod trunk;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crossbeam::channel::Sender;
 use heddle_api as api;
 use heddle_bpf::{Steering, UplinkFilter, XdpMode};
 use heddle_netdev::Netlink;
@@ -17,18 +19,19 @@ use heddle_xsk::{Arena, Options, Socket};
 use tokio::runtime::Handle;
 
 use self::budget::FrameBudget;
+use self::cache::Cache;
 use super::dataplane::{Attached, Dataplane};
 use super::error::StartError;
 use super::facts::UplinkFacts;
-use super::{ControlError, convert, host};
+use super::{ControlError, convert};
 use crate::DropReason;
 use crate::config::Config;
+use crate::flow_cache::{self, Links, Message};
 use crate::pipeline::Ingress;
 use crate::ports::{PortId, XskPort};
-use crate::stats::PortStats;
 use crate::tables::conntrack::Flow;
 use crate::tables::publish::Publisher;
-use crate::tables::{EndpointNumber, HOST, Tables};
+use crate::tables::{AttachMode, EndpointNumber, NextHop, Tables};
 use crate::worker::{Crew, Plan, TICK};
 
 /// Workers take a new snapshot between two batches. When one has not within this time, it hangs.
@@ -51,6 +54,8 @@ pub(super) struct Plane {
     lines: Option<(Links, Sender<Message>)>,
     /// Flows that a cache has room for.
     flows: u32,
+    /// What a trunk has to let through.
+    pod_mtu: u16,
     /// Of the policy that was published last.
     policy_generation: u32,
     netlink: Netlink,
@@ -67,7 +72,12 @@ struct Attachment {
 
 impl Plane {
     /// Starts the workers, without any port.
-    pub(super) fn start(config: &Config, netlink: Netlink, runtime: Handle) -> Result<Self, StartError> {
+    pub(super) fn start(
+        config: &Config,
+        pod_mtu: u16,
+        netlink: Netlink,
+        runtime: Handle,
+    ) -> Result<Self, StartError> {
         let steering =
             Steering::open(&config.bpffs).map_err(|error| StartError::Attach(error.to_string()))?;
         let arena = Arena::umem(config.frames.count, config.frames.size)?;
@@ -85,6 +95,7 @@ impl Plane {
             cache: None,
             lines: Some((keeper_links, orders)),
             flows: config.flow_cache.flows,
+            pod_mtu,
             policy_generation: 0,
             netlink,
             runtime,
@@ -151,11 +162,6 @@ impl Plane {
     /// Takes off everything pinned.
     pub(super) fn clean_up(bpffs: &Path) -> Result<(), String> {
         Steering::cleanup(bpffs).map_err(|error| error.to_string())
-    }
-
-    /// Gives the uplink's tables: who does the tunnel, and by which ports.
-    pub(super) fn uplink_ports(&self) -> &[PortId] {
-        self.cache.as_ref().map_or(&[], |cache| &cache.ports)
     }
 }
 

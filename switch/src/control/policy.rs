@@ -156,7 +156,11 @@ impl<D: Dataplane> Control<D> {
 
     /// Removes an endpoint that is closed still. The file of endpoints and the tables forget it together.
     pub(super) fn remove_if_closed(&mut self, id: &str, number: EndpointNumber) -> Result<(), ControlError> {
-        if self.standing(id, number) == Standing::Closed { self.remove_endpoint(id).map(drop) } else { Ok(()) }
+        if self.standing(id, number) == Standing::Closed {
+            self.remove_endpoint(id).map(drop)
+        } else {
+            Ok(())
+        }
     }
 
     /// Ends everybody's waiting: watchers of endpoints and those who wait for a policy. Nobody waits from here on.

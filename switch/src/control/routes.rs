@@ -47,15 +47,15 @@ impl<D: Dataplane> Control<D> {
             return Ok(self.plane.generation());
         }
         let mut tables = self.tables.clone();
-        self.apply_to(&mut tables, &change);
-        let generation = self.publish(tables)?;
+        let touched = self.apply_to(&mut tables, &change);
+        let generation = self.publish_touching(tables, &touched)?;
         self.remotes.apply(change);
         self.routes_unsaved = true;
         Ok(generation)
     }
 
-    /// Carries a change out on tables that are not published yet.
-    fn apply_to(&self, tables: &mut Tables, change: &RemoteChange) {
+    /// Carries a change out on tables that are not published yet. Returns the next hops that a prefix is taken from.
+    fn apply_to(&self, tables: &mut Tables, change: &RemoteChange) -> Vec<NextHop> {
         for (name, node) in &change.nodes {
             match (node, self.remotes.node(name)) {
                 (Some((number, vtep)), _) => {
@@ -72,12 +72,18 @@ impl<D: Dataplane> Control<D> {
             Some(node) => node.as_ref().map(|(number, _)| *number),
             None => self.remotes.node(name).map(|node| node.number),
         };
+        // A prefix takes its addresses from a shorter one, or gives them back to it.
+        let mut touched: Vec<_> =
+            change.routes.keys().filter_map(|prefix| tables.fib.around(*prefix)).collect();
+        touched.sort_unstable();
+        touched.dedup();
         for (prefix, name) in &change.routes {
             match name.as_ref().and_then(number) {
                 Some(number) => drop(tables.fib.insert(*prefix, NextHop::Vtep(number))),
                 None => self.restore_route(tables, *prefix),
             }
         }
+        touched
     }
 
     /// The uplink went away: what would leave by it is dropped with a reason instead of filling dead sockets.

@@ -17,12 +17,12 @@ use super::dataplane::Dataplane;
 use super::error::StartError;
 use super::facts::{NodeFacts, UplinkFacts};
 use super::neighbors::Resolver;
-use super::plane::{Plane, mode_name};
+use super::plane::{Plane, mode_name, trunk};
 use super::service::SwitchService;
 use super::uplink::{self, UplinkNews, UplinkWatch};
 use super::{Store, host, masquerade, preflight, server};
 use crate::config::Config;
-use crate::tables::{self, HOST};
+use crate::tables::{self, AttachMode, HOST, Tunnel};
 
 /// How often the daemon looks after interfaces that went away, and writes down routes that changed.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -91,21 +91,30 @@ fn set_up(
     if config.masquerade {
         masquerade::set_up(config).map_err(StartError::Masquerade)?;
     }
-    let mut plane = Plane::start(config, netlink, runtime.handle().clone())?;
+    let mut plane = Plane::start(config, facts.pod_mtu, netlink, runtime.handle().clone())?;
     let mut node = facts.node();
     if let Some((uplink, queues)) = &mut uplink {
-        let (ports, mode) = plane.attach_uplink(uplink, *queues)?;
-        uplink.xdp = mode_name(mode);
-        node.uplink = Some(uplink_tables(uplink, ports));
+        let (tunnel, ports) = match config.attach {
+            AttachMode::Direct => {
+                let (ports, mode) = plane.attach_uplink(uplink, *queues)?;
+                uplink.xdp = mode_name(mode);
+                (Tunnel::Switch, ports)
+            }
+            AttachMode::Cached => {
+                let (ports, interface) = plane.attach_tunnel(uplink)?;
+                (Tunnel::Kernel { interface }, ports)
+            }
+        };
+        node.uplink = Some(uplink_tables(uplink, tunnel, ports));
     }
     let uplink = uplink.map(|(facts, _)| facts);
-    let attached = plane.attach(host::SWITCH_SIDE, HOST)?;
+    let attached = plane.attach(host::SWITCH_SIDE, HOST, config.attach)?;
     let facts = NodeFacts { uplink: uplink.clone(), ..facts };
     let mtu = facts.pod_mtu;
     let mut control = Control::new(plane, facts, node, config.policy, store)?;
     control.add_host(host_link.mac.unwrap_or_default(), mtu, &attached)?;
     control.restore()?;
-    control.plane.detach_unclaimed();
+    control.plane.settle();
     Ok((control, uplink))
 }
 
@@ -142,9 +151,9 @@ async fn node_facts(
     })
 }
 
-fn uplink_tables(uplink: &UplinkFacts, ports: Vec<crate::ports::PortId>) -> tables::Uplink {
+fn uplink_tables(uplink: &UplinkFacts, tunnel: Tunnel, ports: Vec<crate::ports::PortId>) -> tables::Uplink {
     tables::Uplink {
-        tunnel: tables::Tunnel::Switch,
+        tunnel,
         ports,
         mac: uplink.mac,
         address_v4: uplink.address_v4,
@@ -273,7 +282,7 @@ pub fn clean_up(config: &Config, state: bool) -> Result<(), Vec<String>> {
     let mut failures = Vec::new();
     let mut attempt = |result: Result<(), String>| failures.extend(result.err());
     attempt(Plane::clean_up(&config.bpffs));
-    attempt(remove_host_port());
+    attempt(remove_interfaces());
     attempt(if config.masquerade { masquerade::tear_down() } else { Ok(()) });
     attempt(remove_if_there(&config.socket, |path| std::fs::remove_file(path)));
     drop(lock);
@@ -283,11 +292,12 @@ pub fn clean_up(config: &Config, state: bool) -> Result<(), Vec<String>> {
     if failures.is_empty() { Ok(()) } else { Err(failures) }
 }
 
-fn remove_host_port() -> Result<(), String> {
+fn remove_interfaces() -> Result<(), String> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let netlink = Netlink::open().map_err(|error| error.to_string())?;
-        host::tear_down(&netlink).await.map_err(|error| error.to_string())
+        host::tear_down(&netlink).await.map_err(|error| error.to_string())?;
+        trunk::tear_down(&netlink, 0, true).await.map_err(|error| error.to_string())
     })
 }
 

@@ -198,12 +198,11 @@ impl<M: FlowMap + 'static> Keeper<M> {
             .filter_map(|key| self.ledger.get(key).filter(|record| record.cached))
             .map(|record| record.key)
             .collect();
-        let usage = match cached.is_empty() {
-            true => Some(Vec::new()),
-            false => {
-                let removed = self.map.remove(&cached);
-                self.succeeded(removed)
-            }
+        let usage = if cached.is_empty() {
+            None
+        } else {
+            let removed = self.map.remove(&cached);
+            self.succeeded(removed)
         };
         let usage: HashMap<FlowKey, Usage, RandomState> = cached
             .iter()

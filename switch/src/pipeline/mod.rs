@@ -34,13 +34,13 @@ mod trunk;
 
 use heddle_xsk::Frame;
 
+pub(crate) use encap::overhead;
 use refusal::Disposition;
 pub use remember::{News, Offer, Party, Request};
 pub use run::{Outbox, Pipeline};
 pub use scene::Ingress;
 use scene::Scene;
 use tracker::Tracker;
-pub(crate) use encap::overhead;
 pub(crate) use trunk::{addressee, sender};
 
 /// One packet's way.

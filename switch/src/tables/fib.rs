@@ -24,7 +24,7 @@ use prefix::Prefix;
 use trie::Trie;
 
 /// Where packets for a prefix go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NextHop {
     /// An endpoint of this node; the host is number 0.
     Endpoint(EndpointNumber),
@@ -73,6 +73,11 @@ impl Fib {
             IpNet::V4(net) => self.v4.get(&Prefix::from(net)),
             IpNet::V6(net) => self.v6.get(&Prefix::from(net)),
         }
+    }
+
+    /// The next hop of a prefix, or of the longest one around it.
+    pub fn around(&self, prefix: IpNet) -> Option<NextHop> {
+        std::iter::successors(Some(prefix), IpNet::supernet).find_map(|prefix| self.get(prefix))
     }
 
     /// All routes, IPv4 first, by address and length.

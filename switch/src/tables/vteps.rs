@@ -65,6 +65,14 @@ impl Vteps {
         self.by_number.get(number)
     }
 
+    /// Numbers at which the two differ, with the tunnel ends of both.
+    pub fn changes<'t>(
+        &'t self,
+        to: &'t Self,
+    ) -> impl Iterator<Item = (VtepNumber, Option<&'t Vtep>, Option<&'t Vtep>)> {
+        self.by_number.changes(&to.by_number)
+    }
+
     /// Puts a tunnel end at `number`, in place of the one there.
     pub fn set(&mut self, number: VtepNumber, vtep: Vtep) {
         let address = vtep.address;

@@ -325,7 +325,8 @@ impl Seat {
         let bell = sleeper.bell().as_fd();
         let pipeline = Pipeline::new(index as u16, Arc::clone(&stats), connections);
         let forwarder =
-            Forwarder::new(index as u16, Arc::clone(&stats), pipeline, pool, handoff, link, bell, tick)?;
+            Forwarder::new(index as u16, Arc::clone(&stats), pipeline, pool, handoff, bell, tick)?
+                .with_link(link);
         let worker = Worker {
             commands,
             tables,

@@ -50,7 +50,6 @@ impl Forwarder {
         pipeline: Pipeline,
         pool: Pool,
         handoff: Handoff,
-        link: Option<Link>,
         bell: BorrowedFd<'_>,
         tick: Duration,
     ) -> rustix::io::Result<Self> {
@@ -63,10 +62,15 @@ impl Forwarder {
             handoff,
             batch: Batch::new(),
             outbox: Outbox::new(),
-            link,
+            link: None,
             tick,
             next_tick: Instant::now(),
         })
+    }
+
+    /// With a line to the flow cache.
+    pub(super) fn with_link(self, link: Option<Link>) -> Self {
+        Self { link, ..self }
     }
 
     /// Receives from every polled port and from the other workers, and sends what came of it. Returns the number of

@@ -9,7 +9,7 @@ use heddle_xsk::{Options, Socket};
 use super::super::ControlError;
 use super::super::dataplane::Attached;
 use super::super::error::StartError;
-use super::super::facts::{NodeFacts, UplinkFacts};
+use super::super::facts::UplinkFacts;
 use super::super::host;
 use super::cache::{self, Cache, Parts};
 use super::mirror::Surroundings;
@@ -161,7 +161,7 @@ impl Plane {
         let (links, orders) = self.lines.take().ok_or("the flow cache could not be set up before")?;
         let workers = self.crew.len() as u16;
         let (mut ports, mut trunks) = (Vec::new(), Vec::new());
-        let mtu = self.facts_mtu.into();
+        let mtu = self.pod_mtu.into();
         for worker in 0..workers {
             let near = self
                 .runtime
@@ -183,7 +183,6 @@ impl Plane {
         for worker in 0..workers {
             cache.attach(&cache::trunk_names(worker).0, Role::Trunk)?;
         }
-        cache.describe_trunks()?;
         cache.describe_node(None, None)?;
         self.cache = Some(cache);
         Ok(())
@@ -194,7 +193,6 @@ impl Plane {
     pub(in super::super) fn attach_tunnel(
         &mut self,
         uplink: &UplinkFacts,
-        pod_mtu: u16,
     ) -> Result<(Vec<PortId>, u32), StartError> {
         let refused = StartError::Attach;
         self.cache_mut().map_err(|error| refused(error.to_string()))?;
@@ -202,10 +200,13 @@ impl Plane {
             &self.netlink,
             uplink.port,
             uplink.vtep_mac(),
-            pod_mtu.into(),
+            self.pod_mtu.into(),
         ));
         let device = device.map_err(|error| {
-            refused(format!("{error}; is another device or program using UDP port {} of the overlay?", uplink.port))
+            refused(format!(
+                "{error}; is another device or program using UDP port {} of the overlay?",
+                uplink.port
+            ))
         })?;
         let cache = self.cache_mut().map_err(|error| refused(error.to_string()))?;
         cache.attach(trunk::VXLAN, Role::Overlay).map_err(refused)?;
@@ -216,9 +217,7 @@ impl Plane {
     /// Removes what a switch with a flow cache has left.
     pub(super) fn remove_cache(&self) -> Result<(), String> {
         FlowCache::remove(&self.steering).map_err(|error| error.to_string())?;
-        self.runtime
-            .block_on(trunk::tear_down(&self.netlink, 0, true))
-            .map_err(|error| error.to_string())
+        self.runtime.block_on(trunk::tear_down(&self.netlink, 0, true)).map_err(|error| error.to_string())
     }
 
     /// Publishes tables and waits until all workers use them.

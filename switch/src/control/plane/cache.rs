@@ -72,7 +72,14 @@ impl Cache {
     }
 
     /// Tells the programs what the node is.
-    pub(super) fn describe_node(&self, vxlan: Option<u32>, uplink: Option<&UplinkFacts>) -> Result<(), String> {
+    pub(super) fn describe_node(
+        &self,
+        vxlan: Option<u32>,
+        uplink: Option<&UplinkFacts>,
+    ) -> Result<(), String> {
+        for (index, interface) in (0..).zip(&self.around.trunks) {
+            self.kernel.set_trunk(index, *interface).map_err(|error| error.to_string())?;
+        }
         let settings = Settings {
             gateway_mac: Node::default().gateway_mac.0,
             vtep_mac: uplink.map(UplinkFacts::vtep_mac).unwrap_or_default().0,
@@ -207,7 +214,8 @@ impl FlowMap for KernelFlows {
         for (_, flow) in flows {
             self.0.reset_fence(flow.fence).map_err(map_error)?;
         }
-        let flows: Vec<_> = flows.iter().map(|(key, flow)| (kernel_key(key), kernel_flow(key, flow))).collect();
+        let flows: Vec<_> =
+            flows.iter().map(|(key, flow)| (kernel_key(key), kernel_flow(key, flow))).collect();
         let inserted = self.0.insert(&flows).map_err(map_error)?;
         let written = |inserted| match inserted {
             Inserted::Yes => Written::New,
@@ -224,22 +232,23 @@ impl FlowMap for KernelFlows {
     }
 
     fn scan(&mut self, visit: &mut dyn FnMut(MapKey, CachedFlow, Usage)) -> Result<(), MapError> {
-        self.0.scan(|key, flow, used| {
-            let (Some(from), Some(to)) = (party(flow.from), party(flow.to)) else { return };
-            let key = MapKey {
-                flow: FlowKey {
-                    source: key.source,
-                    destination: key.destination,
-                    source_port: key.source_port,
-                    destination_port: key.destination_port,
-                    protocol: key.protocol,
-                    role: FlowRole::Any,
-                },
-                interface: key.ifindex,
-            };
-            visit(key, CachedFlow { from, to, original: flow.original, fence: flow.fence }, usage(used));
-        })
-        .map_err(map_error)
+        self.0
+            .scan(|key, flow, used| {
+                let (Some(from), Some(to)) = (party(flow.from), party(flow.to)) else { return };
+                let key = MapKey {
+                    flow: FlowKey {
+                        source: key.source,
+                        destination: key.destination,
+                        source_port: key.source_port,
+                        destination_port: key.destination_port,
+                        protocol: key.protocol,
+                        role: FlowRole::Any,
+                    },
+                    interface: key.ifindex,
+                };
+                visit(key, CachedFlow { from, to, original: flow.original, fence: flow.fence }, usage(used));
+            })
+            .map_err(map_error)
     }
 
     fn now(&self) -> Duration {
@@ -248,7 +257,7 @@ impl FlowMap for KernelFlows {
     }
 }
 
-fn map_error(error: heddle_bpf::FlowCacheError) -> MapError {
+fn map_error(error: impl std::fmt::Display) -> MapError {
     MapError(error.to_string())
 }
 

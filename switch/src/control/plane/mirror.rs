@@ -110,8 +110,8 @@ impl Mirror {
                 NextHop::Unreachable => None,
             };
             let Some(hop) = hop else { continue };
-            let changed = changes.set.iter().any(|(set, ..)| *set == hop);
-            if let (false, Some(there)) = (changed, self.hops.get(&hop).map(|there| there.hop)) {
+            let is_new = changes.set.iter().any(|(set, ..)| *set == hop);
+            if let (false, Some(there)) = (is_new, self.hops.get(&hop).map(|there| there.hop)) {
                 self.renew(&mut changes, hop, there);
             }
         }

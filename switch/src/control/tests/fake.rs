@@ -10,16 +10,18 @@ use crate::config::{Family, PolicyMode};
 use crate::control::{Attached, Control, ControlError, Dataplane, NodeFacts, Store, UplinkFacts};
 use crate::ports::PortId;
 use crate::tables::conntrack::Flow;
-use crate::tables::{AttachMode, EndpointNumber, Tables};
+use crate::tables::{AttachMode, EndpointNumber, NextHop, Tables};
 use crate::wire::Mac;
 
 /// What the fake was told, and what it is to answer.
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) interfaces: HashMap<String, u32>,
-    /// Interfaces by the serial of their port.
+    /// Interfaces by endpoint.
     pub(super) attached: BTreeMap<u32, String>,
     pub(super) published: Vec<Tables>,
+    /// Next hops that the last publication touched.
+    pub(super) touched: Vec<NextHop>,
     pub(super) refuse_attach: bool,
     pub(super) refuse_publish: bool,
     pub(super) flows: Vec<Flow>,
@@ -49,28 +51,38 @@ impl Dataplane for FakePlane {
         self.notes().interfaces.get(name).copied()
     }
 
-    fn attach(&mut self, interface: &str, _: EndpointNumber) -> Result<Attached, ControlError> {
+    fn attach(
+        &mut self,
+        interface: &str,
+        number: EndpointNumber,
+        _: AttachMode,
+    ) -> Result<Attached, ControlError> {
         let mut notes = self.notes();
         if notes.refuse_attach {
             return Err(ControlError::Unavailable("busy".into()));
         }
         let serial = notes.next_serial;
         notes.next_serial += 1;
-        notes.attached.insert(serial, interface.to_owned());
-        Ok(Attached { port: PortId { worker: 0, slot: serial as u16, serial }, stats: Arc::default() })
+        notes.attached.insert(number, interface.to_owned());
+        Ok(Attached {
+            port: PortId { worker: 0, slot: serial as u16, serial },
+            stats: Arc::default(),
+            cached: None,
+        })
     }
 
-    fn detach(&mut self, port: PortId) -> Result<(), ControlError> {
-        self.notes().attached.remove(&port.serial).expect("detached twice");
+    fn detach(&mut self, number: EndpointNumber) -> Result<(), ControlError> {
+        self.notes().attached.remove(&number).expect("detached twice");
         Ok(())
     }
 
-    fn publish(&mut self, tables: Tables) -> Result<u64, ControlError> {
+    fn publish(&mut self, tables: Tables, touched: &[NextHop]) -> Result<u64, ControlError> {
         let mut notes = self.notes();
         if notes.refuse_publish {
             return Err(ControlError::Unavailable("a worker hangs".into()));
         }
         notes.published.push(tables);
+        notes.touched = touched.to_vec();
         Ok(notes.published.len() as u64)
     }
 
@@ -84,6 +96,10 @@ impl Dataplane for FakePlane {
 
     fn flows(&self) -> Result<Vec<Flow>, ControlError> {
         Ok(self.notes().flows.clone())
+    }
+
+    fn flow_cache(&self) -> Option<api::FlowCache> {
+        None
     }
 
     fn census(&self) -> Result<api::FrameCensus, ControlError> {
