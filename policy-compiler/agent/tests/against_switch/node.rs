@@ -16,7 +16,7 @@ use heddle_switch::control::{
 };
 use heddle_switch::ports::PortId;
 use heddle_switch::tables::conntrack::Flow;
-use heddle_switch::tables::{EndpointNumber, EndpointPolicy, Tables};
+use heddle_switch::tables::{AttachMode, EndpointNumber, EndpointPolicy, NextHop, Tables};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -53,17 +53,18 @@ impl Dataplane for Shown {
         Some(7)
     }
 
-    fn attach(&mut self, _: &str, _: EndpointNumber) -> Result<Attached, ControlError> {
+    fn attach(&mut self, _: &str, _: EndpointNumber, _: AttachMode) -> Result<Attached, ControlError> {
         self.lock().1 += 1;
         let serial = self.lock().1;
-        Ok(Attached { port: PortId { worker: 0, slot: serial as u16, serial }, stats: Arc::default() })
+        let port = PortId { worker: 0, slot: serial as u16, serial };
+        Ok(Attached { port, stats: Arc::default(), cached: None })
     }
 
-    fn detach(&mut self, _: PortId) -> Result<(), ControlError> {
+    fn detach(&mut self, _: EndpointNumber) -> Result<(), ControlError> {
         Ok(())
     }
 
-    fn publish(&mut self, tables: Tables) -> Result<u64, ControlError> {
+    fn publish(&mut self, tables: Tables, _: &[NextHop]) -> Result<u64, ControlError> {
         let generation = tables.generation;
         self.lock().0 = tables;
         Ok(generation)
@@ -75,6 +76,10 @@ impl Dataplane for Shown {
 
     fn workers(&self) -> Vec<api::Worker> {
         Vec::new()
+    }
+
+    fn flow_cache(&self) -> Option<api::FlowCache> {
+        None
     }
 
     fn census(&self) -> Result<api::FrameCensus, ControlError> {
@@ -117,7 +122,7 @@ impl Node {
             cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
             addresses: vec!["172.31.0.1".parse().unwrap()],
             pod_mtu: 1450,
-            attach: heddle_switch::tables::AttachMode::Direct,
+            attach: AttachMode::Direct,
             uplink: None,
         };
         let (tables, store) =
