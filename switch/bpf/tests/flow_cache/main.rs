@@ -1,0 +1,15 @@
+//! The flow cache in a real kernel: packets tried one by one (`BPF_PROG_TEST_RUN`), real traffic between network namespaces,
+//! and attachments that outlive a switch. Needs root.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../../xsk/tests/common/mod.rs"]
+mod common;
+
+mod bench;
+mod changes;
+mod down;
+mod fences;
+mod maps;
+mod sample;
+mod unusual;
+mod up;
