@@ -4,13 +4,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use heddle_bpf::{FlowKey, Hop, Outcome, Port, Role, Trial};
+use heddle_bpf::{FlowKey, Outcome, Port, Role, Trial};
 
 use crate::bench::{
     GATEWAY_MAC, HOST, HOST_MAC, MTU, PEER, PEER_MAC, POD_MACS, POD_ONE, POD_TWO, VTEP_MAC, bench, flow,
     ifindex, readdress, tag,
 };
-use crate::sample::{ETHERNET, SAMPLES, Sample, V6, read};
+use crate::sample::{ETHERNET, SAMPLES, Sample, read};
 
 const TCP4: Sample = Sample { v6: false, tcp: true };
 
