@@ -6,16 +6,18 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use heddle_bpf::{
-    Counters, Flow, FlowCache, FlowCacheOptions, FlowKey, Flows, Hook, Hop, Inserted, Outcome, Party, Port,
-    Role, Settings, Side, Steering,
+    Counters, Flow, FlowCache, FlowCacheOptions, FlowKey, Flows, Hook, Hop, Inserted, Outcome, Port, Role,
+    Settings, Side, Steering,
 };
 use heddle_netdev::ethtool::{Offload, set_offload};
 use heddle_xsk::{Arena, Options, Socket};
 
 use crate::bench::{GATEWAY_MAC, MTU, POD_MACS, POD_ONE, POD_TWO, VNI, VTEP_MAC, ifindex};
 use crate::common::{BPFFS, End, ip};
+use crate::connection::{PATIENCE, Place};
 use crate::namespace::Namespace;
 use crate::sample::{V4, V6};
 use crate::worker::forward;
@@ -40,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) cache: Option<FlowCache>,
     pub(crate) flows: Flows,
     pub(crate) routes: Arc<Mutex<Routes>>,
+    /// Packets that the worker did not send on.
+    pub(crate) strays: Arc<Mutex<Vec<Vec<u8>>>>,
     steering: Option<Steering>,
     hook: Option<Hook>,
     worker: Option<JoinHandle<()>>,
@@ -48,12 +52,21 @@ pub(crate) struct Node {
     pub(crate) went_up: Arc<AtomicU64>,
 }
 
+/// The pods as ends of connections.
+pub(crate) const PODS: [Place; 2] =
+    [Place { party: POD_ONE, interface: "fc-pod1" }, Place { party: POD_TWO, interface: "fc-pod2" }];
+
 /// Interfaces with programs, and which.
 pub(crate) const INTERFACES: [(&str, Role); 3] =
     [("fc-pod1", Role::Endpoint), ("fc-pod2", Role::Endpoint), ("fc-trunk", Role::Trunk)];
 
 pub(crate) fn pod_addresses(v6: bool) -> [IpAddr; 2] {
     if v6 { V6.map(Into::into) } else { V4.map(Into::into) }
+}
+
+pub(crate) fn settings() -> Settings {
+    let (gateway_mac, vtep_mac) = (GATEWAY_MAC, VTEP_MAC);
+    Settings { gateway_mac, vtep_mac, vni: VNI, vxlan: None, local: None, trunks: 1 }
 }
 
 /// To be called in a sandbox.
@@ -75,6 +88,7 @@ pub(crate) fn node(hook: Option<Hook>) -> Node {
         flows: cache.flows(),
         cache: Some(cache),
         routes: Arc::default(),
+        strays: Arc::default(),
         steering: Some(steering),
         hook,
         worker: None,
@@ -114,9 +128,7 @@ fn add_pod(number: usize) -> Namespace {
 impl Node {
     fn configure(&mut self) {
         let cache = self.cache.as_ref().unwrap();
-        let (gateway_mac, vtep_mac) = (GATEWAY_MAC, VTEP_MAC);
-        let settings = Settings { gateway_mac, vtep_mac, vni: VNI, vxlan: None, local: None, trunks: 1 };
-        cache.set_settings(&settings).unwrap();
+        cache.set_settings(&settings()).unwrap();
         let trunk = ifindex("fc-trunk");
         cache.set_trunk(0, trunk).unwrap();
         for (number, party) in [POD_ONE, POD_TWO].into_iter().enumerate() {
@@ -145,8 +157,8 @@ impl Node {
         let socket = Socket::bind(&arena, "fc-trunk-sw", 0, Options::default()).unwrap();
         self.steering.as_mut().unwrap().attach_port("fc-trunk-sw", socket.as_fd()).unwrap();
         let mut end = End::new(&arena, socket);
-        let (routes, stop, went_up) =
-            (Arc::clone(&self.routes), Arc::clone(&self.stop), Arc::clone(&self.went_up));
+        let (routes, strays) = (Arc::clone(&self.routes), Arc::clone(&self.strays));
+        let (stop, went_up) = (Arc::clone(&self.stop), Arc::clone(&self.went_up));
         self.worker = Some(std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 let frames = end.receive();
@@ -155,7 +167,13 @@ impl Node {
                     continue;
                 }
                 let routes = routes.lock().unwrap();
-                let down: Vec<_> = frames.into_iter().filter_map(|frame| forward(&routes, frame)).collect();
+                let mut down = Vec::new();
+                for frame in frames {
+                    match forward(&routes, frame.clone()) {
+                        Some(frame) => down.push(frame),
+                        None => strays.lock().unwrap().push(frame),
+                    }
+                }
                 went_up.fetch_add(down.len() as u64, Ordering::Relaxed);
                 end.send(&down);
             }
@@ -189,6 +207,34 @@ impl Node {
         }
     }
 
+    /// Waits for a packet that the worker did not send on, other than what Linux says on its own.
+    pub(crate) fn await_stray(&self, is_it: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut strays = self.strays.lock().unwrap();
+            if let Some(at) = strays.iter().position(|stray| is_it(stray)) {
+                return strays.swap_remove(at);
+            }
+            drop(strays);
+            assert!(Instant::now() < deadline, "it does not come up");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until an outcome was counted so often.
+    pub(crate) fn await_count(&self, outcome: Outcome, count: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.count(outcome) < count {
+            assert!(Instant::now() < deadline, "{outcome:?} is {}, not {count}", self.count(outcome));
+            std::thread::yield_now();
+        }
+        assert_eq!(self.count(outcome), count, "{outcome:?}");
+    }
+
+    pub(crate) fn cache(&mut self) -> &mut FlowCache {
+        self.cache.as_mut().unwrap()
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         self.cache.as_ref().unwrap().counters().unwrap()
     }
@@ -206,20 +252,4 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.stop_worker();
     }
-}
-
-/// The flow of packets that one pod sends.
-pub(crate) fn key(protocol: u8, pod: usize, source: SocketAddr, destination: SocketAddr) -> FlowKey {
-    FlowKey {
-        source: source.ip(),
-        destination: destination.ip(),
-        source_port: source.port(),
-        destination_port: destination.port(),
-        protocol,
-        ifindex: ifindex(INTERFACES[pod].0),
-    }
-}
-
-pub(crate) fn parties(pod: usize) -> (Party, Party) {
-    if pod == 0 { (POD_ONE, POD_TWO) } else { (POD_TWO, POD_ONE) }
 }

@@ -1,120 +1,34 @@
 //! Streams of real TCP and UDP over cached flows stay in the kernel with their super-packets and unfinished checksums whole,
 //! rewritten or not, and arrive byte by byte; a flow that opens under a stream lets nothing overtake.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use heddle_bpf::{Flow, FlowKey, Hook, Outcome, Rewrite, Side};
+use heddle_bpf::{Flow, FlowKey, Hook, Outcome, Side, Start};
 use heddle_netdev::ethtool::{Offload, set_offload};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::bench::flow;
 use crate::common::sandbox;
-use crate::node::{Node, Route, key, node, parties, pod_addresses};
+use crate::connection::{Connection, LENGTH, PATIENCE, PORT, byte, dial, flows, listen};
+use crate::node::{Node, PODS, Route, node, pod_addresses};
 
-const LENGTH: usize = 16 << 20;
-const PORT: u16 = 8080;
-/// Only a fault reaches it.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Of an Ethernet packet without TCP options.
+const SEGMENT: usize = 1460;
 
-fn byte(at: usize) -> u8 {
-    (at ^ at >> 8 ^ at >> 16) as u8
-}
-
-/// Sends `LENGTH` bytes and waits until the other end has read and answered.
-fn stream(client: &mut TcpStream, server: &mut TcpStream) {
-    for socket in [&*client, &*server] {
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-    }
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let bytes: Vec<u8> = (0..LENGTH).map(byte).collect();
-            client.write_all(&bytes).unwrap();
-            let mut answer = [0; 4];
-            client.read_exact(&mut answer).unwrap();
-            assert_eq!(&answer, b"done");
-        });
-        scope.spawn(|| {
-            let mut received = vec![0; LENGTH];
-            server.read_exact(&mut received).unwrap();
-            assert!(received.iter().enumerate().all(|(at, got)| *got == byte(at)));
-            server.write_all(b"done").unwrap();
-        });
-    });
-}
-
-/// A connection from pod 1, at `from`, to pod 2, which it knows by `service`.
-struct Connection {
-    client: TcpStream,
-    server: TcpStream,
-    from: SocketAddr,
-    service: SocketAddr,
-    to: SocketAddr,
-}
-
+/// A connection from pod 1 to pod 2, which it knows by `service`.
 fn connect(node: &Node, v6: bool, service: Option<SocketAddr>) -> Connection {
-    let [one, two] = pod_addresses(v6);
-    let to = SocketAddr::new(two, PORT);
+    let to = SocketAddr::new(pod_addresses(v6)[1], PORT);
     let service = service.unwrap_or(to);
-    let listener = node.pods[1].run(move || TcpListener::bind(to).unwrap());
-    // A window that is never more than the trunk's rings hold, so that nothing is lost and whatever is out of order was
-    // overtaken.
-    setsockopt(&listener, sockopt::RcvBuf, &(64 << 10)).unwrap();
-    let client = node.pods[0].run(move || TcpStream::connect_timeout(&service, PATIENCE).unwrap());
-    let from = client.local_addr().unwrap();
-    assert_eq!(from.ip(), one);
-    let (server, _) = listener.accept().unwrap();
-    Connection { client, server, from, service, to }
-}
-
-/// The flows of a connection, both ways, with what they rewrite.
-fn flows(connection: &Connection, protocol: u8) -> [(FlowKey, Flow); 2] {
-    let Connection { from, service, to, .. } = connection;
-    let rewrite = |side, address: SocketAddr| {
-        (service != to).then_some(Rewrite { side, address: address.ip(), port: address.port() })
-    };
-    let one_way = |pod| flow(parties(pod).0, parties(pod).1);
-    [
-        (key(protocol, 0, *from, *service), Flow { rewrite: rewrite(Side::Destination, *to), ..one_way(0) }),
-        (
-            key(protocol, 1, *to, *from),
-            Flow { rewrite: rewrite(Side::Source, *service), original: false, ..one_way(1) },
-        ),
-    ]
-}
-
-/// The data of a stream over open flows: all in the kernel, and most of it in super-packets.
-fn assert_stays_in_kernel(node: &Node, connection: &mut Connection) {
-    let flows = flows(connection, 6);
-    for (key, flow) in flows {
-        node.insert(key, flow);
-    }
-    let (before, up) = (node.counters(), node.went_up.load(Ordering::Relaxed));
-    stream(&mut connection.client, &mut connection.server);
-    let after = node.counters();
-    let hits = after.get(Outcome::Hit) - before.get(Outcome::Hit);
-    // Unusual is what the pods' kernels say on their own, to routers and groups.
-    let of_flows = |(outcome, _): &(_, _)| !matches!(outcome, Outcome::Hit | Outcome::Unusual);
-    for (outcome, count) in after.iter().filter(of_flows) {
-        assert_eq!(count, before.get(outcome), "{outcome:?}");
-    }
-    assert_eq!(node.went_up.load(Ordering::Relaxed), up);
-    let used = flows.map(|(key, _)| node.flows.read(&key).unwrap().unwrap().1);
-    let segments = used[0].packets + used[1].packets;
-    // 16 MiB are at least 11,491 segments of 1,460 bytes, and 257 super-packets of 64 KiB.
-    assert!(used[0].packets >= 11_491 && used[0].bytes > LENGTH as u64, "{used:?}");
-    assert!(hits < segments / 2, "{hits} super-packets of {segments} segments");
-    node.flows.remove(&flows.map(|(key, _)| key)).unwrap();
+    let listener = node.pods[1].run(move || listen(to));
+    let client = node.pods[0].run(move || dial(service));
+    Connection::new(client, &listener, service, PODS)
 }
 
 fn plain_stream(hook: Option<Hook>, v6: bool) {
     sandbox(move || {
         let node = node(hook);
-        let mut connection = connect(&node, v6, None);
-        assert_stays_in_kernel(&node, &mut connection);
+        connect(&node, v6, None).assert_stays_in_kernel(&node, SEGMENT);
     });
 }
 
@@ -152,29 +66,31 @@ fn teach(node: &Node, v6: bool, ports: impl Iterator<Item = u16>) {
     }
 }
 
+fn switch_offload_off(node: &Node) {
+    for pod in &node.pods {
+        pod.run(|| set_offload("eth0", Offload::TxChecksum, false).unwrap());
+    }
+}
+
 fn rewritten_stream(v6: bool, offload: bool) {
     sandbox(move || {
         let node = node(None);
         teach(&node, v6, 1024..=u16::MAX);
         if !offload {
-            for pod in &node.pods {
-                pod.run(|| set_offload("eth0", Offload::TxChecksum, false).unwrap());
-            }
+            switch_offload_off(&node);
         }
         let mut connection = connect(&node, v6, Some(service(v6)));
         if offload {
-            assert_stays_in_kernel(&node, &mut connection);
+            connection.assert_stays_in_kernel(&node, SEGMENT);
         } else {
-            for (key, flow) in flows(&connection, 6) {
-                node.insert(key, flow);
-            }
-            let before = node.count(Outcome::Hit);
-            stream(&mut connection.client, &mut connection.server);
+            connection.insert(&node);
+            connection.stream();
             // Every segment by itself, with its checksum complete.
-            assert!(node.count(Outcome::Hit) - before >= 11_491);
+            let [there, back] = connection.uses(&node);
+            assert_eq!(node.count(Outcome::Hit), there.packets + back.packets);
         }
         assert_eq!(connection.client.peer_addr().unwrap(), service(v6));
-        assert_eq!(connection.server.local_addr().unwrap(), connection.to);
+        assert_eq!(connection.server.local_addr().unwrap().port(), PORT);
         for pod in &node.pods {
             assert_eq!(pod.statistic("TCPOFOQueue"), 0);
         }
@@ -204,9 +120,7 @@ fn rewritten_udp(v6: bool, offload: bool) {
         let [one, two] = pod_addresses(v6);
         let (from, to, service) = (SocketAddr::new(one, 5000), SocketAddr::new(two, PORT), service(v6));
         if !offload {
-            for pod in &node.pods {
-                pod.run(|| set_offload("eth0", Offload::TxChecksum, false).unwrap());
-            }
+            switch_offload_off(&node);
         }
         let client = node.pods[0].run(move || UdpSocket::bind(from).unwrap());
         let server = node.pods[1].run(move || UdpSocket::bind(to).unwrap());
@@ -214,14 +128,10 @@ fn rewritten_udp(v6: bool, offload: bool) {
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
         }
         client.connect(service).unwrap();
-        let rewrite = |side, to: SocketAddr| Some(Rewrite { side, address: to.ip(), port: to.port() });
-        let there = key(17, 0, from, service);
-        node.insert(
-            there,
-            Flow { rewrite: rewrite(Side::Destination, to), ..flow(parties(0).0, parties(0).1) },
-        );
-        let back = Flow { rewrite: rewrite(Side::Source, service), ..flow(parties(1).0, parties(1).1) };
-        node.insert(key(17, 1, to, from), back);
+        let pairs = flows(17, from, service, to, PODS);
+        for (key, flow) in pairs {
+            node.insert(key, flow);
+        }
 
         setsockopt(&client, sockopt::UdpGsoSegment, &1000).unwrap();
         let sent: Vec<u8> = (0..9500).map(byte).collect();
@@ -239,7 +149,7 @@ fn rewritten_udp(v6: bool, offload: bool) {
         let (length, source) = client.recv_from(&mut answer).unwrap();
         assert_eq!((&answer[..length], source), (&b"thanks"[..], service));
 
-        let used = node.flows.read(&there).unwrap().unwrap().1;
+        let used = node.flows.read(&pairs[0].0).unwrap().unwrap().1;
         let headers = if v6 { 48 } else { 28 };
         assert_eq!((used.packets, used.bytes), (10, 9500 + 10 * headers));
         assert_eq!(node.count(Outcome::Hit), if offload { 2 } else { 11 });
@@ -287,12 +197,12 @@ fn nothing_is_overtaken_when_flows_open_under_a_stream() {
         sandbox(move || {
             let node = node(None);
             let mut connection = connect(&node, v6, None);
-            let pairs = flows(&connection, 6);
+            let pairs = connection.flows;
             let done = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 scope.spawn(|| come_and_go(&node, pairs, 50, &done));
                 while !done.load(Ordering::Relaxed) {
-                    stream(&mut connection.client, &mut connection.server);
+                    connection.stream();
                 }
             });
             assert!(node.count(Outcome::Pending) >= 100);
@@ -310,20 +220,17 @@ fn a_killed_switchs_flows_go_on_and_are_taken_over() {
         sandbox(move || {
             let mut node = node(hook);
             let mut connection = connect(&node, false, None);
-            let flows = flows(&connection, 6);
-            for (key, flow) in flows {
-                node.insert(key, flow);
-            }
-            stream(&mut connection.client, &mut connection.server);
-            let before = node.flows.read(&flows[0].0).unwrap().unwrap().1;
+            connection.insert(&node);
+            connection.stream();
+            let [before, _] = connection.uses(&node);
             node.kill_switch();
-            stream(&mut connection.client, &mut connection.server);
+            connection.stream();
             node.start_switch();
-            assert_eq!(node.cache.as_ref().unwrap().start(), heddle_bpf::Start::TakenOver);
-            let between = node.flows.read(&flows[0].0).unwrap().unwrap().1;
+            assert_eq!(node.cache.as_ref().unwrap().start(), Start::TakenOver);
+            let [between, _] = connection.uses(&node);
             assert!(between.bytes >= before.bytes + LENGTH as u64);
-            stream(&mut connection.client, &mut connection.server);
-            let after = node.flows.read(&flows[0].0).unwrap().unwrap().1;
+            connection.stream();
+            let [after, _] = connection.uses(&node);
             assert!(after.bytes >= between.bytes + LENGTH as u64);
             // And what has no flow goes up to the new worker: the end of this connection, and another.
             drop(connection);

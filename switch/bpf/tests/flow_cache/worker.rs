@@ -3,14 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{NetSlice, PacketHeaders, SlicedPacket, TransportHeader, TransportSlice};
-use heddle_bpf::Side;
+use heddle_bpf::{Side, UNKNOWN_HOP};
 
 use crate::bench::tag;
 use crate::node::{Route, Routes};
 use crate::sample::read;
 
-/// The packet as it goes down, or none.
+/// The packet as it goes down, or none if there is no route for it or it is from nobody known.
 pub(crate) fn forward(routes: &Routes, mut packet: Vec<u8>) -> Option<Vec<u8>> {
+    if packet[8..12] == UNKNOWN_HOP.to_be_bytes() {
+        return None;
+    }
     let (source, destination) = ends(&packet)?;
     // Everything that comes up is complete: nothing is left to the hardware.
     read(&packet);
@@ -52,11 +55,11 @@ fn rewrite(packet: &[u8], side: Side, to: SocketAddr) -> Vec<u8> {
     match (&mut net, side, to.ip()) {
         (etherparse::NetHeaders::Ipv4(ip, _), Side::Source, IpAddr::V4(v4)) => ip.source = v4.octets(),
         (etherparse::NetHeaders::Ipv4(ip, _), Side::Destination, IpAddr::V4(v4)) => {
-            ip.destination = v4.octets()
+            ip.destination = v4.octets();
         }
         (etherparse::NetHeaders::Ipv6(ip, _), Side::Source, IpAddr::V6(v6)) => ip.source = v6.octets(),
         (etherparse::NetHeaders::Ipv6(ip, _), Side::Destination, IpAddr::V6(v6)) => {
-            ip.destination = v6.octets()
+            ip.destination = v6.octets();
         }
         _ => unreachable!("families differ"),
     }
