@@ -29,17 +29,27 @@ static __always_inline void set_macs(struct ethhdr *eth, const __u8 *destination
 	__builtin_memcpy(eth->h_source, source, ETH_ALEN);
 }
 
-/* Makes the transport checksum fit a new address and port. */
+/* Makes checksums fit a new address, by the difference it made, and a new port. */
 static __always_inline int amend_transport(struct __sk_buff *skb, const struct packet *packet, __u32 l4,
-					   __u32 difference, __be16 old_port, __be16 new_port)
+					   const struct udphdr *ports, __u32 difference, __be16 old_port,
+					   __be16 new_port)
 {
-	/* Of UDP, no checksum (zero) stays none, and a sum of zero is sent as all ones (RFC 768). */
-	__u64 udp = packet->key.protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	__u32 at = l4 + (udp ? __builtin_offsetof(struct udphdr, check) : __builtin_offsetof(struct tcphdr, check));
+	__u32 check = __builtin_offsetof(struct tcphdr, check);
+	__u64 udp = 0;
 
-	if (bpf_l4_csum_replace(skb, at, 0, difference, BPF_F_PSEUDO_HDR | udp))
+	if (packet->key.protocol == IPPROTO_UDP) {
+		/* None over UDP (RFC 768) stays none, and does not even the new port out in skb->csum. */
+		if (!ports->check) {
+			bpf_csum_update(skb, new_port + (__u16)~old_port);
+			return 0;
+		}
+		/* One that becomes zero is sent as all ones. */
+		check = __builtin_offsetof(struct udphdr, check);
+		udp = BPF_F_MARK_MANGLED_0;
+	}
+	if (bpf_l4_csum_replace(skb, l4 + check, 0, difference, BPF_F_PSEUDO_HDR | udp))
 		return -1;
-	return bpf_l4_csum_replace(skb, at, old_port, new_port, udp | sizeof(new_port));
+	return bpf_l4_csum_replace(skb, l4 + check, old_port, new_port, udp | sizeof(new_port));
 }
 
 static __always_inline int change_ipv4(struct __sk_buff *skb, const struct packet *packet,
@@ -69,7 +79,8 @@ static __always_inline int change_ipv4(struct __sk_buff *skb, const struct packe
 	}
 	difference = bpf_csum_diff(&old_address, sizeof(old_address), &new_address, sizeof(new_address), 0);
 	ip->check = amend(ip->check, difference);
-	return amend_transport(skb, packet, ETH_HLEN + sizeof(*ip), difference, old_port, decision->rewrite_port);
+	return amend_transport(skb, packet, ETH_HLEN + sizeof(*ip), ports, difference, old_port,
+			       decision->rewrite_port);
 }
 
 static __always_inline int change_ipv6(struct __sk_buff *skb, const struct packet *packet,
@@ -100,10 +111,11 @@ static __always_inline int change_ipv6(struct __sk_buff *skb, const struct packe
 		ports->dest = decision->rewrite_port;
 	}
 	difference = bpf_csum_diff(old_address, sizeof(old_address), new_address, sizeof(new_address), 0);
-	if (amend_transport(skb, packet, ETH_HLEN + sizeof(*ip), difference, old_port, decision->rewrite_port))
+	if (amend_transport(skb, packet, ETH_HLEN + sizeof(*ip), ports, difference, old_port, decision->rewrite_port))
 		return -1;
-	/* The helper takes the difference from skb->csum, as if an IPv4 header's checksum had changed with the address
-	 * (inet_proto_csum_replace_by_diff, net/core/utils.c). The flag against it, BPF_F_IPV6, is too new to ask for. */
+	/* Amending a checksum took the difference from skb->csum, as if an IPv4 header's had changed with the address
+	 * (inet_proto_csum_replace_by_diff, net/core/utils.c); the flag against it, BPF_F_IPV6, is too new to ask for.
+	 * Without a checksum to amend, the new address is not in the sum yet. Either way it is to be added. */
 	bpf_csum_update(skb, difference);
 	return 0;
 }

@@ -106,11 +106,14 @@ static __always_inline int up_from_overlay(struct __sk_buff *skb, const struct s
 					   struct address *remote, enum outcome outcome, __u32 fence_tag)
 {
 	__u32 *peer = bpf_map_lookup_elem(&peers, remote);
-	/* A flow stays with one worker, or packets of it would overtake each other. */
-	__u32 index = (__u64)bpf_get_hash_recalc(skb) * settings->trunks >> 32;
-	__u32 *trunk = bpf_map_lookup_elem(&trunks, &index);
+	__u32 index, *trunk;
 
-	if (!trunk)
+	/* A flow stays with one worker, or packets of it would overtake each other: by a hash of what is inside, not by one
+	 * of the outer packet or of the sender's socket. */
+	bpf_set_hash_invalid(skb);
+	index = (__u64)bpf_get_hash_recalc(skb) * settings->trunks >> 32;
+	trunk = bpf_map_lookup_elem(&trunks, &index);
+	if (!trunk || index >= settings->trunks)
 		return drop(OUTCOME_NO_PORT);
 	if (!peer)
 		return send_up(skb, *trunk, HEDDLE_UNKNOWN_HOP, OUTCOME_UNKNOWN_PEER, 0);
