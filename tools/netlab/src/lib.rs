@@ -12,6 +12,7 @@ mod binaries;
 mod cni;
 mod control;
 mod daemon;
+mod inhabitants;
 mod lab;
 mod lock;
 mod manifests;
@@ -30,6 +31,7 @@ mod wire;
 
 pub use binaries::{BIN_DIR_VARIABLE, find as find_binary};
 pub use control::Control;
+pub use inhabitants::inhabitants;
 pub use lab::{Lab, Node, Pod};
 pub use lock::{Lock, WhenTaken};
 pub use names::Name;

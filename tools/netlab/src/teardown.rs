@@ -1,8 +1,6 @@
 //! Taking a lab down: by what its record says, and by the names of what is there, so that a lab whose maker was killed at
 //! any moment goes as completely as one that is whole. An error is kept for the end and stops nothing.
 
-use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +10,7 @@ use heddle_netdev::{delete_named, list_named};
 use crate::cni::Plugin;
 use crate::control::Control;
 use crate::daemon::Files;
+use crate::inhabitants::inhabitants;
 use crate::lock::{Lock, WhenTaken};
 use crate::names::{NAMESPACE_PREFIX, Name};
 use crate::namespace::Namespace;
@@ -122,29 +121,9 @@ fn end_processes(names: &[Name], choose: impl Fn(&Process) -> bool, errors: &mut
     }
 }
 
-/// Every process that lives in one of these namespaces: a switch that was not recorded yet, programs in pods.
+/// A switch that was not recorded yet, programs in pods.
 fn processes_in(names: &[Name]) -> Result<Vec<Process>> {
-    let mut inodes = BTreeMap::new();
-    for name in names {
-        if let Ok(meta) = std::fs::metadata(Namespace::of(*name).path()) {
-            inodes.insert((meta.dev(), meta.ino()), *name);
-        }
-    }
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").context("cannot list processes")? {
-        let entry = entry.context("cannot list processes")?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        // Gone meanwhile, or a thread of the kernel: none of ours.
-        let Ok(meta) = std::fs::metadata(entry.path().join("ns/net")) else { continue };
-        if inodes.contains_key(&(meta.dev(), meta.ino()))
-            && let Ok(process) = Process::of_pid(pid)
-        {
-            found.push(process);
-        }
-    }
-    Ok(found)
+    inhabitants(&names.iter().map(|name| Namespace::of(*name).path()).collect::<Vec<_>>())
 }
 
 /// Unmounts what is mounted in the lab's directory; the pins in a BPF file system go with it.
