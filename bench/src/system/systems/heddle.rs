@@ -110,9 +110,9 @@ impl System for Heddle {
     }
 }
 
-/// Writes to the flow cache since the switch started, as its status counts them. This version has no flow cache.
-fn map_operations(_status: &api::Status) -> Option<u64> {
-    None
+/// Writes to the flow cache since the switch started, as its status counts them.
+fn map_operations(status: &api::Status) -> Option<u64> {
+    status.flow_cache.as_ref().map(|cache| cache.inserted + cache.removed)
 }
 
 /// A lab of one node with many pods and no traffic.
@@ -125,24 +125,9 @@ pub(crate) fn idle_lab(
     Lab::up(&lab_spec(name, 1, pods, ground)?, observer)
 }
 
-/// Whether this version of Heddle has the mode.
-pub(crate) fn check_mode(name: SystemName) -> Result<()> {
-    heddle_netlab::check_mode(mode(name)?)
-}
-
 fn lab_spec(name: SystemName, nodes: u8, pods: u16, ground: &Ground) -> Result<LabSpec> {
-    let mut spec = LabSpec { manifests: Some(write_policy(ground)?), ..LabSpec::new(nodes, pods) };
-    set_mode(&mut spec, mode(name)?)?;
-    Ok(spec)
-}
-
-/// The one place that knows how a lab is told its pods' mode. Labs have one mode only yet.
-fn set_mode(_spec: &mut LabSpec, mode: &str) -> Result<()> {
-    heddle_netlab::check_mode(mode)
-}
-
-fn mode(name: SystemName) -> Result<&'static str> {
-    name.mode().with_context(|| format!("{name} is not Heddle"))
+    let mode = name.mode().with_context(|| format!("{name} is not Heddle"))?.parse()?;
+    Ok(LabSpec { manifests: Some(write_policy(ground)?), mode: Some(mode), ..LabSpec::new(nodes, pods) })
 }
 
 /// One policy for all pods of the lab: what is measured may pass, both ways round, and nothing else.
