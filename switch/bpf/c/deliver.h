@@ -81,7 +81,8 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct settings 
 		return bpf_redirect(settings->vxlan, 0);
 	}
 	count(done);
-	/* The host's stack looks at the MAC again. A pod's does not, and takes no packet that seemed another's. */
+	/* The host's stack looks at the MAC again. A pod's does not, and takes no packet that seemed another's here; kernels whose
+	 * bpf_redirect_peer scrubs packets (skb_scrub_packet, net/core/skbuff.c) would not need this. */
 	if (state.kind == HOP_HOST)
 		return bpf_redirect(hop->ifindex, BPF_F_INGRESS);
 	if (skb->pkt_type != PACKET_HOST)

@@ -140,7 +140,9 @@ fn tunnel(overlay: &Overlay, from: IpAddr, to: IpAddr, vni: u32, packet: &[u8]) 
     bytes.extend(packet);
     overlay.other.run(move || {
         let socket = UdpSocket::bind((from, 0)).unwrap();
-        socket.send_to(&bytes, (to, UDP_PORT)).unwrap();
+        // A connected socket gives its packets a hash of its own (`sk_set_txhash`), which veth carries along.
+        socket.connect((to, UDP_PORT)).unwrap();
+        socket.send(&bytes).unwrap();
     });
 }
 
@@ -289,8 +291,9 @@ fn the_outer_packet_says_what_is_agreed() {
             let overlay = overlay(outer_v6);
             let [ours, theirs, _] = underlay(outer_v6);
             // Routing would take another address as the source.
-            let (spare, length) = if outer_v6 { ("fd00:172:31::9", 128) } else { ("172.31.0.9", 32) };
-            ip(&format!("address add {spare}/{length} dev lo"));
+            let (spare, flags) =
+                if outer_v6 { ("fd00:172:31::9", "/128 nodad") } else { ("172.31.0.9", "/32") };
+            ip(&format!("address add {spare}{flags} dev lo"));
             ip(&format!("route add {theirs} dev fc-wire src {spare}"));
             // What leaves is complete.
             set_offload("fc-wire", Offload::TxChecksum, false).unwrap();
