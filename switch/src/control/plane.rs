@@ -58,6 +58,8 @@ pub(super) struct Plane {
     pod_mtu: u16,
     /// Of the policy that was published last.
     policy_generation: u32,
+    /// What a former daemon has left is claimed, or removed.
+    settled: bool,
     netlink: Netlink,
     runtime: Handle,
 }
@@ -97,6 +99,7 @@ impl Plane {
             flows: config.flow_cache.flows,
             pod_mtu,
             policy_generation: 0,
+            settled: false,
             netlink,
             runtime,
         })
@@ -137,6 +140,7 @@ impl Plane {
     /// Everything that a former daemon has left and is still wanted has been claimed: the rest is taken off, and the flows that
     /// the kernel went on forwarding are taken over.
     pub(super) fn settle(&mut self) {
+        self.settled = true;
         match self.steering.detach_unclaimed() {
             Ok(interfaces) if interfaces.is_empty() => {}
             Ok(interfaces) => tracing::info!(?interfaces, "programs of a former run removed"),
@@ -216,7 +220,15 @@ impl Dataplane for Plane {
             Some(cache) => Some(cache.prepare(&mut tables, touched).map_err(ControlError::Unavailable)?),
             None => None,
         };
-        let generation = self.exchange(tables.clone())?;
+        let generation = match self.exchange(tables.clone()) {
+            Ok(generation) => generation,
+            Err(error) => {
+                if let (Some(cache), Some(changes)) = (&mut self.cache, changes) {
+                    cache.failed(changes);
+                }
+                return Err(error);
+            }
+        };
         if tables.policy.generation != self.policy_generation {
             self.policy_generation = tables.policy.generation;
             // Whoever sleeps has cached flows to judge again as well.

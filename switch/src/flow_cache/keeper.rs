@@ -47,7 +47,7 @@ pub struct KeeperStats {
 /// See the [module](super).
 pub struct Keeper<M> {
     map: M,
-    links: Links,
+    pub(super) links: Links,
     ledger: Ledger,
     residents: HashMap<Hop, Resident, RandomState>,
     /// Records that all ends agree to, to be written.
@@ -60,6 +60,10 @@ pub struct Keeper<M> {
     stats: Arc<KeeperStats>,
     /// An error is logged once, until something works again.
     failing: bool,
+    /// There may be flows in the map that nobody knows of, because a change of the map has failed.
+    has_strays: bool,
+    /// What a former switch has left in the map is this keeper's now, or gone. Until then it is not for `look` to remove.
+    has_taken_over: bool,
 }
 
 impl<M: FlowMap + 'static> Keeper<M> {
@@ -77,6 +81,8 @@ impl<M: FlowMap + 'static> Keeper<M> {
             cached: 0,
             stats,
             failing: false,
+            has_strays: false,
+            has_taken_over: false,
         }
     }
 
@@ -94,11 +100,13 @@ impl<M: FlowMap + 'static> Keeper<M> {
                         return;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.look();
-                    next_look = Instant::now() + LOOK_EVERY;
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Also when messages never cease: a deadline ends only waiting.
+            if Instant::now() >= next_look {
+                self.look();
+                next_look = Instant::now() + LOOK_EVERY;
             }
         }
     }
@@ -124,7 +132,7 @@ impl<M: FlowMap + 'static> Keeper<M> {
 
     fn offered(&mut self, offer: &Offer) {
         if self.ledger.contradicts(offer) {
-            self.drop_flows(&[*offer.key()], Some(&offer.end));
+            self.drop_flows(&[*offer.key()]);
         }
         match self.ledger.offer(offer, self.map.now()) {
             Offered::Agreed => self.agreed.push(*offer.key()),
@@ -135,7 +143,7 @@ impl<M: FlowMap + 'static> Keeper<M> {
 
     fn recalled(&mut self, end: &FlowEnd) {
         if self.ledger.offered_by(end).is_some() {
-            self.drop_flows(&[end.key], Some(end));
+            self.drop_flows(&[end.key]);
         }
     }
 
@@ -144,12 +152,12 @@ impl<M: FlowMap + 'static> Keeper<M> {
             Order::Settle(hop, resident) => drop(self.residents.insert(hop, resident)),
             Order::Leave(hop) => {
                 let gone = self.ledger.keys_of(|record| record.from.hop == hop || record.to.hop == hop);
-                self.drop_flows(&gone, None);
+                self.drop_flows(&gone);
                 self.residents.remove(&hop);
             }
             Order::Generation(hop, generation) => {
                 let outdated = self.ledger.outdate(hop, generation);
-                self.drop_flows(&outdated, None);
+                self.drop_flows(&outdated);
             }
             Order::TakeOver(done) => self.take_over(&done),
             Order::Stop => {}
@@ -161,8 +169,9 @@ impl<M: FlowMap + 'static> Keeper<M> {
         let agreed = std::mem::take(&mut self.agreed);
         let mut flows = Vec::with_capacity(agreed.len());
         for key in agreed {
-            // Recalled meanwhile, or agreed twice.
-            let Some(record) = self.ledger.get_mut(&key).filter(|record| !record.cached) else { continue };
+            // Recalled meanwhile, perhaps offered again by one end only, or agreed twice.
+            let is_due = |record: &&mut Record| !record.cached && record.is_agreed();
+            let Some(record) = self.ledger.get_mut(&key).filter(is_due) else { continue };
             record.cached = true;
             record.told = Usage { last_seen: self.map.now(), ..Usage::default() };
             flows.push((record.key, record.flow(self.next_fence)));
@@ -178,6 +187,7 @@ impl<M: FlowMap + 'static> Keeper<M> {
             let keys: Vec<_> = flows.iter().map(|(key, _)| *key).collect();
             written = self.map.remove(&keys).and_then(|_| self.map.insert(&flows));
         }
+        self.has_strays |= written.is_err();
         let written = self.succeeded(written).unwrap_or_else(|| vec![Written::Full; flows.len()]);
         for ((key, _), written) in flows.iter().zip(written) {
             if written == Written::New {
@@ -185,25 +195,21 @@ impl<M: FlowMap + 'static> Keeper<M> {
                 self.cached += 1;
             } else {
                 self.stats.refused.add(1);
-                self.forget(&key.flow, None, None);
+                self.forget(&key.flow, None);
             }
         }
         self.count();
     }
 
-    /// Takes flows out of the map and tells their ends. `knows` is the end whose worker has done its part already.
-    fn drop_flows(&mut self, keys: &[FlowKey], knows: Option<&FlowEnd>) {
+    /// Takes flows out of the map and tells their ends, one that has recalled it too: only so do both sides know that nothing is
+    /// left of what was said before.
+    fn drop_flows(&mut self, keys: &[FlowKey]) {
         let cached: Vec<MapKey> = keys
             .iter()
             .filter_map(|key| self.ledger.get(key).filter(|record| record.cached))
             .map(|record| record.key)
             .collect();
-        let usage = if cached.is_empty() {
-            None
-        } else {
-            let removed = self.map.remove(&cached);
-            self.succeeded(removed)
-        };
+        let usage = if cached.is_empty() { None } else { self.remove(&cached) };
         let usage: HashMap<FlowKey, Usage, RandomState> = cached
             .iter()
             .zip(usage.unwrap_or_default())
@@ -212,20 +218,24 @@ impl<M: FlowMap + 'static> Keeper<M> {
         self.stats.removed.add(cached.len() as u64);
         self.cached -= cached.len() as u64;
         for key in keys {
-            self.forget(key, usage.get(key).copied(), knows);
+            self.forget(key, usage.get(key).copied());
         }
         self.count();
     }
 
+    /// Takes flows out of the map. One that could not be removed is found at the next look, as one that nobody knows, and removed
+    /// then.
+    fn remove(&mut self, keys: &[MapKey]) -> Option<Vec<Option<Usage>>> {
+        let removed = self.map.remove(keys);
+        self.has_strays |= removed.is_err();
+        self.succeeded(removed)
+    }
+
     /// Forgets a flow that is not in the map any more, and tells its ends, with what it was used for since they were told.
-    fn forget(&mut self, key: &FlowKey, usage: Option<Usage>, knows: Option<&FlowEnd>) {
+    fn forget(&mut self, key: &FlowKey, usage: Option<Usage>) {
         let Some(record) = self.ledger.remove(key) else { return };
         let unseen = self.account(&record, usage.unwrap_or(record.told));
-        for end in record.ends() {
-            // To an end that has recalled it and may have offered it anew, being dropped would be about the new offer.
-            let news = if knows == Some(&end) { News::Used } else { News::Dropped };
-            self.report(news(end, unseen));
-        }
+        record.ends().for_each(|end| self.report(News::Dropped(end, unseen)));
     }
 
     /// Counts what a flow was used for since its ends were told, at the endpoints.
@@ -233,7 +243,8 @@ impl<M: FlowMap + 'static> Keeper<M> {
         let unseen = Unseen {
             packets: usage.packets.saturating_sub(record.told.packets),
             bytes: usage.bytes.saturating_sub(record.told.bytes),
-            idle: self.map.now().saturating_sub(usage.last_seen),
+            // One that was never used was seen when it was offered.
+            idle: self.map.now().saturating_sub(usage.last_seen.max(record.since)),
         };
         // Ports count from the Ethernet header on.
         let bytes = (unseen.bytes + unseen.packets * ethernet::HEADER as u64) as usize;
@@ -248,13 +259,13 @@ impl<M: FlowMap + 'static> Keeper<M> {
 
     /// Asks the kernel what it forwarded, and drops what was not used for long.
     pub(super) fn look(&mut self) {
-        if self.ledger.len() == 0 && !self.failing {
+        if self.ledger.len() == 0 && !self.has_strays {
             return;
         }
         let now = self.map.now();
         let mut seen = Vec::new();
         let scanned = self.map.scan(&mut |key, _, usage| seen.push((key, usage)));
-        self.succeeded(scanned);
+        self.has_strays &= self.succeeded(scanned).is_none();
         let mut unknown = Vec::new();
         for (key, usage) in seen {
             match self.ledger.get_mut(&key.flow) {
@@ -272,10 +283,9 @@ impl<M: FlowMap + 'static> Keeper<M> {
             }
         }
         let idle = self.ledger.keys_of(|record| now.saturating_sub(record.since) >= IDLE);
-        self.drop_flows(&idle, None);
-        if !unknown.is_empty() {
-            let removed = self.map.remove(&unknown);
-            self.succeeded(removed);
+        self.drop_flows(&idle);
+        if self.has_taken_over && !unknown.is_empty() {
+            self.remove(&unknown);
         }
         self.tell();
     }
@@ -287,6 +297,15 @@ impl<M: FlowMap + 'static> Keeper<M> {
         self.succeeded(scanned);
         let mut gone = Vec::new();
         for (key, flow, usage) in found {
+            match self.ledger.get(&key.flow) {
+                None => {}
+                // Offered anew, and written, before this.
+                Some(record) if record.cached && record.key == key => continue,
+                Some(_) => {
+                    gone.push(key);
+                    continue;
+                }
+            }
             let is_current = self.ledger.is_current(flow.from) && self.ledger.is_current(flow.to);
             match self.ends_of(key, &flow).filter(|_| is_current) {
                 Some(ends) => self.adopt(key, &flow, ends, usage),
@@ -294,9 +313,9 @@ impl<M: FlowMap + 'static> Keeper<M> {
             }
         }
         if !gone.is_empty() {
-            let removed = self.map.remove(&gone);
-            self.succeeded(removed);
+            self.remove(&gone);
         }
+        self.has_taken_over = true;
         self.count();
         let _ = done.send(self.ledger.len());
     }
@@ -346,8 +365,7 @@ impl<M: FlowMap + 'static> Keeper<M> {
         self.stats.flows.store(self.cached, Ordering::Relaxed);
     }
 
-    /// The value, or `None` and a line in the log. A flow that could not be removed is found at the next look, as one that nobody
-    /// knows, and removed then.
+    /// The value, or `None` and a line in the log.
     fn succeeded<T, E: std::fmt::Display>(&mut self, result: Result<T, E>) -> Option<T> {
         match result {
             Ok(value) => {

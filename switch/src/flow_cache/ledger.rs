@@ -136,7 +136,8 @@ impl Record {
         self.ends.into_iter().flatten()
     }
 
-    fn is_agreed(&self) -> bool {
+    /// Whether all ends it needs have offered it.
+    pub(super) fn is_agreed(&self) -> bool {
         needs_end(self.from.hop) <= self.ends[Side::Egress as usize].is_some()
             && needs_end(self.to.hop) <= self.ends[Side::Ingress as usize].is_some()
     }

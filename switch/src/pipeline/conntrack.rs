@@ -8,6 +8,7 @@ use heddle_xsk::Frame;
 
 use super::packet::Ip;
 use super::policy::{Judge, denied};
+use super::remember;
 use super::route::Next;
 use super::scene::{Scene, Sender};
 use super::subject::{self, Subject};
@@ -65,7 +66,9 @@ fn ask(
     let (Fragment::Whole, Some(flow)) = (ip.fragment, subject::flow(ip, transport)) else {
         return ask_odd(tracker, [leaving, entering], frame, ip);
     };
-    let packet = subject::packet(ip, transport)?;
+    let Ok(packet) = subject::packet(ip, transport) else {
+        return ask_odd(tracker, [leaving, entering], frame, ip);
+    };
     if let Some(judge) = leaving {
         track(tracker, judge, &flow, &packet)?;
     }
@@ -75,7 +78,8 @@ fn ask(
     Ok(())
 }
 
-/// What is not simply a packet of a flow: fragments, ICMP errors, and what has neither ports nor an identifier.
+/// What is not simply a packet of a flow: fragments, ICMP errors, what has neither ports nor an identifier, and what is cut off. An
+/// open endpoint has nothing to say about it.
 #[cold]
 fn ask_odd(
     tracker: &mut Tracker,
@@ -83,8 +87,12 @@ fn ask_odd(
     frame: &Frame,
     ip: &Ip,
 ) -> Result<(), DropReason> {
+    let mut judges = judges.into_iter().flatten().filter(|judge| !judge.is_open()).peekable();
+    if judges.peek().is_none() {
+        return Ok(());
+    }
     let subject = subject::of(frame, ip)?;
-    judges.into_iter().flatten().try_for_each(|judge| ask_one(tracker, judge, &subject, frame, ip))
+    judges.try_for_each(|judge| ask_one(tracker, judge, &subject, frame, ip))
 }
 
 fn ask_one(
@@ -123,7 +131,7 @@ fn track(
     match tracker.connections.track(now, &probe, packet) {
         Outcome::Known(mut known) if known.judged_at() == judge.generation() => {
             if judge.is_cached() && known.is_ripe() {
-                known.offload();
+                offload(judge, &mut known);
             }
             Ok(())
         }
@@ -136,9 +144,19 @@ fn track(
         }
         Outcome::New => open(tracker, judge, &probe, packet),
         Outcome::Stray => adopt(tracker, judge, &probe, packet),
+        // Its flows are known for the flow cache alone; what passes is no less than where nobody knows them.
+        Outcome::Refused(_) if judge.is_open() => Ok(()),
         Outcome::Refused(Fault::Flags) => Err(DropReason::TcpMalformed),
         Outcome::Refused(Fault::Syn) => Err(DropReason::TcpSyn),
         Outcome::Refused(Fault::Reset) => Err(DropReason::TcpReset),
+    }
+}
+
+/// Lets the flow's packets pass unseen if the flow cache can forward them at all: it costs what is known of the windows.
+#[cold]
+fn offload(judge: &Judge<'_>, known: &mut Known<'_>) {
+    if remember::can_be_cached(judge.tables, &known.end()) {
+        known.offload();
     }
 }
 

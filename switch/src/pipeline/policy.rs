@@ -17,7 +17,7 @@ pub(super) struct Judge<'t> {
     endpoint: &'t Endpoint,
     /// Nothing where everything is allowed.
     class: Option<PolicyClassNumber>,
-    tables: &'t Tables,
+    pub(super) tables: &'t Tables,
 }
 
 impl<'t> Judge<'t> {
@@ -43,6 +43,12 @@ impl<'t> Judge<'t> {
     #[inline(always)]
     pub(super) fn is_cached(&self) -> bool {
         self.endpoint.attach == AttachMode::Cached
+    }
+
+    /// Whether it allows everything.
+    #[inline(always)]
+    pub(super) fn is_open(&self) -> bool {
+        self.class.is_none()
     }
 
     /// The generation of the policy that is judged by.

@@ -54,6 +54,11 @@ pub(super) fn request(tables: &Tables, change: &Change) -> Option<Request> {
     }
 }
 
+/// Whether the kernel sees the flow's packets both come and go.
+pub(super) fn can_be_cached(tables: &Tables, end: &FlowEnd) -> bool {
+    offer(tables, end).is_some()
+}
+
 /// The offer of a flow whose packets the kernel sees both come and go.
 fn offer(tables: &Tables, end: &FlowEnd) -> Option<Offer> {
     let own = Place::of_endpoint(tables, end.endpoint)?;

@@ -190,10 +190,7 @@ impl Pipeline {
         let (now, connections) = (self.tracker.now, &mut self.tracker.connections);
         match news {
             News::Used(end, unseen) => connections.note_unseen(now, end, unseen),
-            News::Dropped(end, unseen) => {
-                connections.note_unseen(now, end, unseen);
-                connections.take_back(end);
-            }
+            News::Dropped(end, unseen) => connections.note_dropped(now, end, unseen),
             News::Found(end, unseen) => {
                 connections.adopt_offloaded(now, end, unseen);
                 self.tracker.review_all();

@@ -184,6 +184,10 @@ impl Plane {
             cache.attach(&cache::trunk_names(worker).0, Role::Trunk)?;
         }
         cache.describe_node(None, None)?;
+        if self.settled {
+            // There is nothing left to wait for.
+            cache.take_over();
+        }
         self.cache = Some(cache);
         Ok(())
     }

@@ -115,11 +115,16 @@ impl Cache {
     pub(super) fn prepare(&mut self, tables: &mut Tables, touched: &[NextHop]) -> Result<Changes, String> {
         let changes = self.mirror.plan(tables, touched, &self.around);
         if let Err(error) = changes.write(&self.kernel) {
-            self.mirror.failed(&changes);
+            self.mirror.failed(changes);
             return Err(error.to_string());
         }
         tables.hop_generations = self.mirror.generations();
         Ok(changes)
+    }
+
+    /// Tables that this was prepared for were not published.
+    pub(super) fn failed(&mut self, changes: Changes) {
+        self.mirror.failed(changes);
     }
 
     /// `tables` are what the workers use.
@@ -139,6 +144,10 @@ impl Cache {
             Ok(interfaces) if interfaces.is_empty() => {}
             Ok(interfaces) => tracing::info!(?interfaces, "flow cache programs of a former run removed"),
             Err(error) => tracing::warn!(%error, "flow cache programs of a former run stay attached"),
+        }
+        // Of hops that are what they were nobody has told the keeper; flows that they do not follow any more are left as well.
+        for (hop, generation) in self.mirror.current().chain(unclaimed.hops()) {
+            self.order(Order::Generation(hop, generation));
         }
         let (done, flows) = bounded(1);
         self.order(Order::TakeOver(done));

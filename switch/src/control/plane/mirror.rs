@@ -22,6 +22,8 @@ pub(super) struct Mirror {
     last_generation: u32,
     /// Hops of a former switch that no table has named yet.
     unclaimed: HashSet<Hop>,
+    /// What a publication that failed was to clear.
+    owed: Gone,
 }
 
 /// A hop in the kernel.
@@ -43,7 +45,7 @@ pub(super) struct Changes {
 }
 
 /// What goes once no worker knows it any more.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Gone {
     hops: Vec<(Hop, u32)>,
     ports: Vec<u32>,
@@ -65,13 +67,17 @@ impl Mirror {
         let mut mirror = Self::default();
         for hop in (0..).map_while(Hop::numbered) {
             let (generation, there) = kernel.hop(hop.number())?;
-            mirror.last_generation = mirror.last_generation.max(generation);
-            if let Some(there) = there {
-                mirror.hops.insert(hop, Mirrored { generation, hop: there });
-                mirror.unclaimed.insert(hop);
-            }
+            mirror.find(hop, generation, there);
         }
         Ok(mirror)
+    }
+
+    fn find(&mut self, hop: Hop, generation: u32, there: Option<KernelHop>) {
+        self.last_generation = self.last_generation.max(generation);
+        if let Some(there) = there {
+            self.hops.insert(hop, Mirrored { generation, hop: there });
+            self.unclaimed.insert(hop);
+        }
     }
 
     /// The generations for the tables.
@@ -100,9 +106,8 @@ impl Mirror {
                 self.plan_vtep(&mut changes, number, old, new, new_uplink);
             }
         }
-        // Two nodes may exchange their addresses.
-        changes.gone.peers.retain(|address| tables.vteps.by_address(*address).is_none());
         self.published = before;
+        self.owe(&mut changes, tables);
         for next_hop in touched {
             let hop = match next_hop {
                 NextHop::Endpoint(number) => Hop::endpoint(*number),
@@ -116,6 +121,23 @@ impl Mirror {
             }
         }
         changes
+    }
+
+    /// Adds what an earlier publication was to clear and did not, and leaves out what is wanted by now: two nodes may exchange
+    /// their addresses.
+    fn owe(&mut self, changes: &mut Changes, tables: &Tables) {
+        let owed = std::mem::take(&mut self.owed);
+        let hops: HashSet<_> = owed.hops.into_iter().map(|(hop, _)| hop).collect();
+        for hop in hops {
+            if !self.hops.contains_key(&hop) {
+                let generation = self.next_generation();
+                changes.gone.hops.push((hop, generation));
+            }
+        }
+        changes.gone.ports.extend(owed.ports);
+        changes.gone.peers.extend(owed.peers);
+        changes.gone.ports.retain(|gone| changes.ports.iter().all(|(interface, _)| interface != gone));
+        changes.gone.peers.retain(|address| tables.vteps.by_address(*address).is_none());
     }
 
     fn plan_endpoint(
@@ -196,6 +218,7 @@ impl Mirror {
     }
 
     fn clear(&mut self, changes: &mut Changes, hop: Hop) {
+        self.unclaimed.remove(&hop);
         if self.hops.remove(&hop).is_some() {
             self.generations.remove(hop.number());
             let generation = self.next_generation();
@@ -208,17 +231,30 @@ impl Mirror {
         self.last_generation
     }
 
-    /// The kernel did not take the changes: what it has is not known.
-    pub(super) fn failed(&mut self, changes: &Changes) {
+    /// The changes were not carried out, or not all of them: what the kernel has is not known. The next plan says it all again.
+    pub(super) fn failed(&mut self, changes: Changes) {
+        self.published = Tables::default();
         for (hop, ..) in &changes.set {
             self.hops.remove(hop);
             self.generations.remove(hop.number());
         }
+        // What was set and is not wanted by the next tables goes as well.
+        self.owed.hops.extend(changes.set.iter().map(|(hop, generation, _)| (*hop, *generation)));
+        self.owed.ports.extend(changes.ports.iter().map(|(interface, _)| *interface));
+        self.owed.peers.extend(changes.peers.iter().map(|(address, _)| *address));
+        self.owed.hops.extend(changes.gone.hops);
+        self.owed.ports.extend(changes.gone.ports);
+        self.owed.peers.extend(changes.gone.peers);
     }
 
     /// The tables that were planned for are published.
     pub(super) fn published(&mut self, tables: Tables) {
         self.published = tables;
+    }
+
+    /// The generation of every hop.
+    pub(super) fn current(&self) -> impl Iterator<Item = (Hop, u32)> {
+        self.hops.iter().map(|(hop, there)| (*hop, there.generation))
     }
 
     /// Clears what a former switch has left and nobody has claimed.
@@ -257,6 +293,11 @@ impl Changes {
 }
 
 impl Gone {
+    /// The hops that are cleared, with their new generations.
+    pub(super) fn hops(&self) -> impl Iterator<Item = (Hop, u32)> {
+        self.hops.iter().copied()
+    }
+
     /// Takes away what nobody is sent to any more.
     pub(super) fn write(&self, kernel: &FlowCache) -> Result<(), FlowCacheError> {
         for (hop, generation) in &self.hops {
@@ -271,3 +312,6 @@ impl Gone {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

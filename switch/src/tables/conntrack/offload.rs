@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::super::EndpointNumber;
 use super::flows::Flow;
 use super::key::{Direction, FlowKey, Side};
-use super::state::{Group, State};
+use super::state::State;
 use super::table::Connections;
 use super::tick::Tick;
 use super::track::{Known, Packet};
@@ -65,19 +65,22 @@ impl Connections {
 
     /// Takes note of what passed unseen. A flow that should not have passed is recalled: whatever went wrong, it does not go on.
     pub fn note_unseen(&mut self, now: Tick, end: &FlowEnd, unseen: &Unseen) {
-        let probe = self.probe(end.endpoint, end.seen, &end.key);
-        let Some(slot) = self.find(&probe) else { return self.changes.push(Change::Recalled(*end)) };
-        let entry = &mut self.entries[slot as usize];
-        let direction = entry.progress.direction(end.seen);
-        if !entry.progress.is_offloaded_in(direction) {
+        if self.account(now, end, unseen).is_none_or(|(_, offloaded)| !offloaded) {
             self.changes.push(Change::Recalled(*end));
         }
-        entry.last_seen = entry.last_seen.max(now.before(unseen.idle));
-        entry.packets[direction as usize] += unseen.packets;
-        entry.bytes[direction as usize] += unseen.bytes;
     }
 
-    /// The flow cache does not forward the flow any more, or never has.
+    /// The flow cache does not forward the flow any more, or never has. It is recalled all the same if it was offered: this may be
+    /// about an offer before the last, and then the last has not been answered yet.
+    pub fn note_dropped(&mut self, now: Tick, end: &FlowEnd, unseen: &Unseen) {
+        if let Some((slot, true)) = self.account(now, end, unseen) {
+            let direction = self.entries[slot as usize].progress.direction(end.seen);
+            self.set_offloaded(slot, direction, false);
+            self.changes.push(Change::Recalled(*end));
+        }
+    }
+
+    /// An offer came to nothing: nobody was told of it.
     pub fn take_back(&mut self, end: &FlowEnd) {
         let probe = self.probe(end.endpoint, end.seen, &end.key);
         let Some(slot) = self.find(&probe) else { return };
@@ -86,30 +89,43 @@ impl Connections {
     }
 
     /// Remembers a connection that a former switch has allowed and the flow cache still forwards. It counts as judged at no
-    /// generation, so it is judged before long. Nothing when there is no room, or the connection is known.
+    /// generation, so it is judged before long. One that is known already stays as it is, but for what passed unseen; when there
+    /// is no room, the flow is recalled.
     pub fn adopt_offloaded(&mut self, now: Tick, end: &FlowEnd, unseen: &Unseen) {
-        let direction = end.direction;
         let probe = self.probe(end.endpoint, end.seen, &end.key);
         if self.find(&probe).is_none() {
             if self.len() >= self.capacity() {
-                self.changes.push(Change::Recalled(*end));
-                return;
+                return self.changes.push(Change::Recalled(*end));
             }
             let segment = (end.key.protocol == protocol::TCP).then(super::Segment::plain);
-            self.open(now, &probe, &Packet { bytes: 0, segment }, direction, 0);
+            let slot = self.open(now, &probe, &Packet { bytes: 0, segment }, end.direction, 0).slot;
+            let entry = &mut self.entries[slot as usize];
+            // The packet it was opened with was none.
+            entry.packets = [0; 2];
+            entry.last_seen = now.before(unseen.idle);
         }
-        let Some(slot) = self.find(&probe) else { return };
-        let entry = &mut self.entries[slot as usize];
-        // The packet it was opened with was none.
-        entry.packets[direction as usize] = unseen.packets;
-        entry.bytes[direction as usize] = unseen.bytes;
-        entry.last_seen = now.before(unseen.idle);
+        let Some((slot, _)) = self.account(now, end, unseen) else { return };
+        let entry = &self.entries[slot as usize];
+        // What the connection is known to be counts more than what the flow was written as.
+        let direction = entry.progress.direction(end.seen);
         if direction == Direction::Reply
             && let Some(answered) = entry.state().answered()
         {
             self.enter(now, slot, answered);
         }
         self.set_offloaded(slot, direction, true);
+    }
+
+    /// Adds what passed unseen to the flow's connection. Returns its slot, and whether the flow may pass unseen.
+    fn account(&mut self, now: Tick, end: &FlowEnd, unseen: &Unseen) -> Option<(u32, bool)> {
+        let probe = self.probe(end.endpoint, end.seen, &end.key);
+        let slot = self.find(&probe)?;
+        let entry = &mut self.entries[slot as usize];
+        let direction = entry.progress.direction(end.seen);
+        entry.last_seen = entry.last_seen.max(now.before(unseen.idle));
+        entry.packets[direction as usize] += unseen.packets;
+        entry.bytes[direction as usize] += unseen.bytes;
+        Some((slot, entry.progress.is_offloaded_in(direction)))
     }
 
     /// Judges connections again that have flows which pass unseen, among those in a range of slots. `judge` gets the connection
@@ -141,11 +157,12 @@ impl Connections {
         }
     }
 
-    /// To be called for an entry that enters a state: one that is over has no business in the flow cache.
+    /// To be called for an entry that enters a state: a connection that is over, or is opened anew in place of one that its opener
+    /// has lost, has no business in the flow cache.
     #[inline]
-    pub(super) fn recall_if_over(&mut self, slot: u32, state: State) {
-        let over = state == State::Closing || state.group() == Group::Finished;
-        if over && self.entries[slot as usize].progress.is_offloaded() {
+    pub(super) fn recall_unless_settled(&mut self, slot: u32, state: State) {
+        let settled = !state.is_tcp() || matches!(state, State::Established | State::HalfClosed);
+        if !settled && self.entries[slot as usize].progress.is_offloaded() {
             self.recall(slot);
         }
     }
@@ -185,15 +202,16 @@ impl Known<'_> {
     /// they come.
     #[cold]
     pub fn offload(&mut self) {
+        let end = self.end();
         self.table.set_offloaded(self.slot, self.direction, true);
+        self.table.changes.push(Change::Offloaded(end));
+    }
+
+    /// The packet's flow, as its endpoint knows it.
+    pub fn end(&self) -> FlowEnd {
         let entry = &self.table.entries[self.slot as usize];
         let seen = entry.progress.side_of(self.direction);
-        let end = FlowEnd {
-            endpoint: entry.key.endpoint(),
-            seen,
-            key: entry.key.flow(seen),
-            direction: self.direction,
-        };
-        self.table.changes.push(Change::Offloaded(end));
+        let (endpoint, key) = (entry.key.endpoint(), entry.key.flow(seen));
+        FlowEnd { endpoint, seen, key, direction: self.direction }
     }
 }

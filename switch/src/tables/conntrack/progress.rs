@@ -172,7 +172,8 @@ impl Progress {
         if low == NO_SCALE || high == NO_SCALE { 0 } else { (self.scales >> (4 * of as u8) & 0xf) as u32 }
     }
 
-    /// Whether packets of a direction pass unseen from now on. When none do any more, the windows are learned afresh.
+    /// Whether packets of a direction pass unseen from now on. When none do any more, the windows are learned afresh; those of a
+    /// connection that is just being opened anew are of its own handshake.
     pub(super) const fn set_offloaded(&mut self, of: Direction, offloaded: bool) {
         let before = self.is_offloaded();
         if offloaded {
@@ -180,7 +181,7 @@ impl Progress {
         } else {
             self.ends &= !(end::OFFLOADED << of as u8);
         }
-        if before && !self.is_offloaded() {
+        if before && !self.is_offloaded() && !self.is_opening() {
             self.unmark(!(mark::FIN | mark::FIN << 1));
         }
     }

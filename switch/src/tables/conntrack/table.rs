@@ -171,7 +171,7 @@ impl Connections {
         let old = std::mem::replace(&mut progress.state, state);
         self.lists.unlink(&mut self.entries, slot, old);
         self.lists.append(&mut self.entries, slot, now);
-        self.recall_if_over(slot, state);
+        self.recall_unless_settled(slot, state);
     }
 
     /// Removes an entry.

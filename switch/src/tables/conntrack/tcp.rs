@@ -208,7 +208,7 @@ impl Progress {
     }
 
     #[inline]
-    const fn is_opening(&self) -> bool {
+    pub(super) const fn is_opening(&self) -> bool {
         matches!(self.state, State::Opening | State::OpeningBoth | State::Accepted)
     }
 

@@ -5,6 +5,7 @@ mod fragments;
 mod handshakes;
 mod honest;
 mod model;
+mod offload;
 mod resets;
 mod segments;
 mod table;
