@@ -180,11 +180,23 @@ fn connects(from: &Pod, to: &Pod) -> bool {
 #[test]
 fn flows_outlive_a_crash_of_the_switch_and_are_judged_by_the_next() {
     let lab = lab(2, 2);
+    // Policy is saved within a second or two: an image that is made now tells when the one that knows all pods has been.
+    let up = std::time::SystemTime::now();
+    std::fs::write(
+        lab.state().manifests.join("other.yaml"),
+        CLOSE.replace("name: close", "name: other").replace("n1p2", "none"),
+    )
+    .unwrap();
     let [from, to, far] = ["n1p1", "n1p2", "n2p1"].map(|name| lab.pod(name).unwrap());
     let near = Stream::start(&from.namespace, &to.namespace, to.address(false).unwrap()).unwrap();
     let across = Stream::start(&from.namespace, &far.namespace, far.address(true).unwrap()).unwrap();
     comes_to_be("both are cached", || cached(&lab, "n1") == 4 && cached(&lab, "n2") == 2);
 
+    let saved = lab.node("n1").unwrap().state.socket.with_file_name("lib").join("switch");
+    let is_saved = |name: &str| saved.join(name).metadata().is_ok_and(|file| file.modified().unwrap() >= up);
+    comes_to_be("policy and routes are saved", || {
+        is_saved("policy.image") && saved.join("routes.json").exists()
+    });
     lab.kill_switch("n1").unwrap();
     let size = bytes_per_packet(&to, || near.await_bytes(4 * MUCH).unwrap());
     assert!(size > 2 * u64::from(to.state.mtu), "super-packets arrive whole, not in {size} bytes each");
