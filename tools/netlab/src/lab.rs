@@ -306,7 +306,7 @@ impl Lab {
         Ok(Plugin::of_node(&binaries::find("heddle-cni")?, node))
     }
 
-    fn update_node(&self, name: Name, change: impl FnOnce(&mut NodeState)) -> Result<()> {
+    pub(crate) fn update_node(&self, name: Name, change: impl FnOnce(&mut NodeState)) -> Result<()> {
         self.update(|state| {
             if let Some(node) = state.nodes.iter_mut().find(|node| node.name == name) {
                 change(node);

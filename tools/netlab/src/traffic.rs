@@ -10,21 +10,21 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::namespace::Namespace;
 
 /// No single step of a transfer may take longer.
-const STALL: Duration = Duration::from_secs(10);
+pub(crate) const STALL: Duration = Duration::from_secs(10);
 /// How long the answer to a datagram may take before it counts as lost.
 const LOST: Duration = Duration::from_secs(2);
 /// Bytes read or written at once.
-const BLOCK: usize = 128 * 1024;
+pub(crate) const BLOCK: usize = 128 * 1024;
 
 /// Blocks of pseudo-random bytes, the same for the same seed. They differ in their first eight bytes, the block's number;
 /// the rest is made once, so that sending and comparing cost little beside the network.
-struct Blocks {
+pub(crate) struct Blocks {
     block: Vec<u8>,
     number: u64,
 }
 
 impl Blocks {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut block = vec![0; BLOCK];
         // xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016); zero is
         // its fixed point.
@@ -38,7 +38,12 @@ impl Blocks {
         Self { block, number: 0 }
     }
 
-    fn next(&mut self) -> &[u8] {
+    /// Goes on with this number.
+    pub(crate) fn restart(&mut self, number: u64) {
+        self.number = number;
+    }
+
+    pub(crate) fn next(&mut self) -> &[u8] {
         self.block[..8].copy_from_slice(&self.number.to_be_bytes());
         self.number += 1;
         &self.block
@@ -86,7 +91,7 @@ pub fn tcp_transfer(from: &Namespace, to: &Namespace, address: IpAddr, bytes: u6
 
 /// Of two ends that both failed, one did because of the other, and nobody can tell here which: what the receiver found
 /// makes the sender's writes fail, and a sender that stops makes the receiver's stream end early. So both are told.
-fn outcome(sent: Result<()>, received: Result<()>) -> Result<()> {
+pub(crate) fn outcome(sent: Result<()>, received: Result<()>) -> Result<()> {
     match (sent, received) {
         (Err(sent), Err(received)) => bail!("{received:#}; {sent:#}"),
         (sent, received) => received.and(sent),
@@ -96,7 +101,11 @@ fn outcome(sent: Result<()>, received: Result<()>) -> Result<()> {
 fn send(mut stream: TcpStream, seed: u64, bytes: u64) -> Result<()> {
     stream.set_write_timeout(Some(STALL))?;
     stream.set_read_timeout(Some(STALL))?;
-    let mut blocks = Blocks::new(seed);
+    send_blocks(&mut stream, &mut Blocks::new(seed), bytes)
+}
+
+/// Sends so many bytes and closes its direction; waits until the receiver confirms them.
+pub(crate) fn send_blocks(stream: &mut TcpStream, blocks: &mut Blocks, bytes: u64) -> Result<()> {
     let mut left = bytes;
     while left > 0 {
         let part = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
@@ -113,7 +122,11 @@ fn send(mut stream: TcpStream, seed: u64, bytes: u64) -> Result<()> {
 
 fn receive(mut stream: TcpStream, seed: u64, bytes: u64) -> Result<()> {
     stream.set_read_timeout(Some(STALL))?;
-    let mut blocks = Blocks::new(seed);
+    receive_blocks(&mut stream, &mut Blocks::new(seed), bytes)
+}
+
+/// Receives what [`send_blocks`] sends, compares it, and confirms it.
+pub(crate) fn receive_blocks(stream: &mut TcpStream, blocks: &mut Blocks, bytes: u64) -> Result<()> {
     let mut got = vec![0; BLOCK];
     let mut offset = 0;
     loop {

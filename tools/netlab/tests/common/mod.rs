@@ -112,3 +112,12 @@ pub(crate) fn traces() -> BTreeSet<String> {
     }
     traces
 }
+
+/// What a random test chooses by; it is printed, and `HEDDLE_SEED` chooses it.
+pub(crate) fn seed() -> u64 {
+    let chosen = std::env::var("HEDDLE_SEED").ok().map(|text| text.parse().expect("HEDDLE_SEED is a number"));
+    let by_clock = || std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
+    let seed = chosen.unwrap_or_else(by_clock);
+    println!("HEDDLE_SEED={seed}");
+    seed
+}
