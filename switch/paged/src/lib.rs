@@ -161,6 +161,36 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Between copies of one table, which share pages, and tables that never met.
+        #[test]
+        fn changes_are_what_a_naive_comparison_finds(
+            common in prop::collection::btree_map(numbers(), any::<u16>(), 0..50),
+            changes in prop::collection::vec((numbers(), any::<Option<u16>>()), 0..50),
+            is_copy: bool,
+        ) {
+            let fill = || {
+                let mut table = Paged::default();
+                common.iter().for_each(|(number, value)| table.set(*number, *value));
+                table
+            };
+            let before = fill();
+            let mut after = if is_copy { before.clone() } else { fill() };
+            for (number, change) in changes {
+                match change {
+                    Some(value) => after.set(number, value),
+                    None => drop(after.remove(number)),
+                }
+            }
+            let naive: Vec<_> = (0..1_000)
+                .map(|number| (number, before.get(number), after.get(number)))
+                .filter(|(_, old, new)| old != new)
+                .collect();
+            prop_assert_eq!(before.changes(&after).collect::<Vec<_>>(), naive);
+            prop_assert_eq!(after.changes(&after.clone()).count(), 0);
+        }
+    }
+
     #[test]
     fn numbers_given_out_in_sequence_have_no_gap() {
         let mut table = Paged::default();

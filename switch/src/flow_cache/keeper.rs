@@ -341,6 +341,13 @@ impl<M: FlowMap + 'static> Keeper<M> {
         self.cached += 1;
     }
 
+    /// All ends that have offered a flow which nobody has recalled.
+    #[cfg(test)]
+    pub(super) fn ends(&self) -> Vec<FlowEnd> {
+        let keys = self.ledger.keys_of(|_| true);
+        keys.iter().filter_map(|key| self.ledger.get(key)).flat_map(Record::ends).collect()
+    }
+
     /// Notes news for the worker of an end.
     fn report(&mut self, news: News) {
         let (News::Used(end, _) | News::Dropped(end, _) | News::Found(end, _)) = &news;

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use heddle_netdev::ethtool::{self, Offload};
 use heddle_netdev::{
-    BridgeSpec, Errno, Error, Mac, ROUTE_PROTOCOL, Route, VethEnd, VxlanSpec, check_link_name,
+    BridgeSpec, Errno, Error, ExternalVxlanSpec, Mac, ROUTE_PROTOCOL, Route, VethEnd, VxlanSpec,
+    check_link_name,
 };
 
 use crate::scratch::Scratch;
@@ -254,4 +255,26 @@ async fn offloads_go_off_as_ethtool_sees_them() {
         assert!(!feature(name), "{name} is still on:\n{}", scratch.exec("ethtool -k a"));
     }
     assert!(feature("generic-receive-offload"));
+}
+
+/// It is told packet by packet where to send: no VNI, no peer, and it learns nothing.
+#[tokio::test]
+async fn an_external_vxlan_device_is_made_and_known_again() {
+    let scratch = Scratch::new();
+    let netlink = scratch.netlink();
+    let spec = ExternalVxlanSpec { name: "vx", port: 4790, mac: MAC, mtu: 1400 };
+    netlink.create_external_vxlan(spec).await.unwrap();
+    let link = netlink.link("vx").await.unwrap();
+    assert_eq!((link.external_vxlan_port, link.mac, link.mtu), (Some(4790), Some(MAC), 1400));
+    let shown = scratch.exec("ip -d link show vx");
+    for expected in ["vxlan external", "dstport 4790", "nolearning", "mtu 1400", &MAC.to_string()] {
+        assert!(shown.contains(expected), "{expected} in {shown}");
+    }
+    netlink.set_up(&link).await.unwrap();
+    let error = netlink.create_external_vxlan(spec).await.unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::EEXIST), "{error}");
+    // One that has a VNI is another's, and not to be taken for it.
+    netlink.delete_link("vx").await.unwrap();
+    scratch.exec("ip link add vx type vxlan id 7 dstport 4790");
+    assert_eq!(netlink.link("vx").await.unwrap().external_vxlan_port, None);
 }

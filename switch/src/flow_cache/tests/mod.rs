@@ -3,5 +3,7 @@
 mod fake;
 mod keeper;
 mod link;
+mod model;
+mod node;
 mod strays;
 mod take_over;

@@ -63,6 +63,22 @@ impl Connections {
         self.offloaded as usize
     }
 
+    /// All flows that may pass unseen.
+    #[cfg(test)]
+    pub(crate) fn ends_that_pass_unseen(&self) -> Vec<FlowEnd> {
+        let mut ends = Vec::new();
+        for entry in self.entries.iter().filter(|entry| !entry.key.is_free()) {
+            for direction in [Direction::Original, Direction::Reply] {
+                if entry.progress.is_offloaded_in(direction) {
+                    let seen = entry.progress.side_of(direction);
+                    let (endpoint, key) = (entry.key.endpoint(), entry.key.flow(seen));
+                    ends.push(FlowEnd { endpoint, seen, key, direction });
+                }
+            }
+        }
+        ends
+    }
+
     /// Takes note of what passed unseen. A flow that should not have passed is recalled: whatever went wrong, it does not go on.
     pub fn note_unseen(&mut self, now: Tick, end: &FlowEnd, unseen: &Unseen) {
         if self.account(now, end, unseen).is_none_or(|(_, offloaded)| !offloaded) {

@@ -254,3 +254,23 @@ fn nodes_take_the_shape_of_their_place() {
         assert_eq!(shape(routes), expected, "{routes:?}");
     }
 }
+
+proptest! {
+    /// What a prefix is taken from when it comes: itself, or the longest around it, and never a part of it.
+    #[test]
+    fn around_a_prefix_is_the_longest_that_holds_all_of_it(
+        routes in prop::collection::vec((prefix(), 0..100_u32), 0..60),
+        asked in prop::collection::vec(prefix(), 1..20),
+    ) {
+        let (mut fib, mut model) = (Fib::default(), Model::default());
+        for (prefix, number) in &routes {
+            fib.insert(*prefix, NextHop::Vtep(*number));
+            model.0.insert(prefix.trunc(), NextHop::Vtep(*number));
+        }
+        for prefix in asked.iter().chain(routes.iter().map(|(prefix, _)| prefix)) {
+            let around = model.0.iter().filter(|(route, _)| route.contains(prefix));
+            let expected = around.max_by_key(|(route, _)| route.prefix_len()).map(|(_, next_hop)| *next_hop);
+            prop_assert_eq!(fib.around(*prefix), expected, "{}", prefix);
+        }
+    }
+}

@@ -321,16 +321,7 @@ fn act(table: &mut Connections, now: &mut u64, action: &Action) {
 
 /// The flows that pass unseen, as the entries have it.
 fn bits(table: &Connections) -> HashSet<(Side, FlowKey)> {
-    let mut bits = HashSet::new();
-    for entry in table.entries.iter().filter(|entry| !entry.key.is_free()) {
-        for direction in [Direction::Original, Direction::Reply] {
-            if entry.progress.is_offloaded_in(direction) {
-                let seen = entry.progress.side_of(direction);
-                bits.insert((seen, entry.key.flow(seen)));
-            }
-        }
-    }
-    bits
+    table.ends_that_pass_unseen().into_iter().map(|end| (end.seen, end.key)).collect()
 }
 
 proptest! {
