@@ -68,6 +68,10 @@ impl Worker {
                 Command::Attach(attach) => self.forwarder.attach(attach),
                 Command::Detach(detach) => self.forwarder.detach(detach),
                 Command::Settle(settle) => self.forwarder.settle(settle),
+                Command::Map(map, done) => {
+                    self.forwarder.set_map(map);
+                    done.answer(());
+                }
                 Command::Leave(number, done) => {
                     self.forwarder.leave(number);
                     done.answer(());

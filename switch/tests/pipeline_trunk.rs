@@ -270,7 +270,7 @@ fn direct_and_cached_endpoints_reach_each_other() {
 fn requests(switch: &mut Switch) -> Vec<Request> {
     let mut requests = Vec::new();
     let tables = switch.tables.clone();
-    switch.pipeline().ask(&tables, |request| {
+    switch.pipeline().ask(&tables, &mut |request| {
         requests.push(request);
         true
     });
@@ -295,7 +295,7 @@ fn offered(requests: &[Request]) -> Vec<Offered> {
             let (from, to) = ((from.hop, from.generation), (to.hop, to.generation));
             (offer.end.endpoint, offer.end.seen, offer.interface, from, to)
         }
-        Request::Recall(end) => panic!("{end:?}"),
+        Request::Recall(_) | Request::Written(_) => panic!("{request:?}"),
     };
     requests.iter().map(of).collect()
 }

@@ -1,6 +1,6 @@
 //! The thread that owns the kernel's map.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{RecvTimeoutError, Sender};
 use foldhash::fast::RandomState;
 
-use super::kernel::{CachedFlow, FlowMap, MapKey, Usage, Written};
+use super::kernel::{CachedFlow, FlowMap, MapKey, NO_FENCE, Usage, Written};
 use super::ledger::{Ledger, Offered, Record, needs_end};
 use super::link::{Links, Message, Order, Resident};
 use crate::pipeline::{News, Offer, Request};
@@ -62,6 +62,8 @@ pub struct Keeper<M> {
     failing: bool,
     /// There may be flows in the map that nobody knows of, because a change of the map has failed.
     has_strays: bool,
+    /// What nobody knew at the last look.
+    suspects: HashSet<MapKey, RandomState>,
     /// What a former switch has left in the map is this keeper's now, or gone. Until then it is not for `look` to remove.
     has_taken_over: bool,
 }
@@ -82,6 +84,7 @@ impl<M: FlowMap + 'static> Keeper<M> {
             stats,
             failing: false,
             has_strays: false,
+            suspects: HashSet::default(),
             has_taken_over: false,
         }
     }
@@ -119,6 +122,7 @@ impl<M: FlowMap + 'static> Keeper<M> {
             match message {
                 Message::Request(Request::Offer(offer)) => self.offered(&offer),
                 Message::Request(Request::Recall(end)) => self.recalled(&end),
+                Message::Request(Request::Written(offers)) => self.written(&offers),
                 Message::Order(Order::Stop) => return false,
                 Message::Order(order) => self.ordered(order),
             }
@@ -138,6 +142,38 @@ impl<M: FlowMap + 'static> Keeper<M> {
             Offered::Agreed => self.agreed.push(*offer.key()),
             Offered::Noted => {}
             Offered::Outdated => self.report(News::Dropped(offer.end, Unseen::default())),
+        }
+    }
+
+    /// A worker has written flows itself, with what all ends have to say.
+    fn written(&mut self, offers: &[Offer]) {
+        for offer in offers {
+            if self.ledger.contradicts(offer) {
+                // Takes the new flow out of the map as well, as they have one key; it is written again.
+                self.drop_flows(&[*offer.key()]);
+                self.agreed.push(*offer.key());
+            }
+        }
+        for offer in offers {
+            match self.ledger.offer(offer, self.map.now()) {
+                Offered::Agreed if !self.agreed.contains(offer.key()) => self.note_written(offer),
+                Offered::Agreed | Offered::Noted => {}
+                Offered::Outdated => {
+                    self.remove(&[MapKey { flow: *offer.key(), interface: offer.interface }]);
+                    self.report(News::Dropped(offer.end, Unseen::default()));
+                }
+            }
+        }
+        self.count();
+    }
+
+    fn note_written(&mut self, offer: &Offer) {
+        let now = self.map.now();
+        if let Some(record) = self.ledger.get_mut(offer.key()) {
+            record.cached = true;
+            record.told = Usage { last_seen: now, ..Usage::default() };
+            self.stats.inserted.add(1);
+            self.cached += 1;
         }
     }
 
@@ -175,7 +211,7 @@ impl<M: FlowMap + 'static> Keeper<M> {
             record.cached = true;
             record.told = Usage { last_seen: self.map.now(), ..Usage::default() };
             flows.push((record.key, record.flow(self.next_fence)));
-            self.next_fence = self.next_fence.wrapping_add(1);
+            self.next_fence = (self.next_fence + 1) % NO_FENCE;
         }
         if flows.is_empty() {
             return;
@@ -284,10 +320,22 @@ impl<M: FlowMap + 'static> Keeper<M> {
         }
         let idle = self.ledger.keys_of(|record| now.saturating_sub(record.since) >= IDLE);
         self.drop_flows(&idle);
-        if self.has_taken_over && !unknown.is_empty() {
-            self.remove(&unknown);
-        }
+        self.remove_strays(unknown);
         self.tell();
+    }
+
+    /// Removes what nobody knows, if nobody knew it at the last look either: a worker may have written it just now, and what it
+    /// says of it be on its way.
+    fn remove_strays(&mut self, unknown: Vec<MapKey>) {
+        if !self.has_taken_over {
+            return;
+        }
+        let strays: Vec<_> = unknown.iter().copied().filter(|key| self.suspects.contains(key)).collect();
+        if !strays.is_empty() {
+            self.remove(&strays);
+        }
+        self.has_strays |= unknown.len() > strays.len();
+        self.suspects = unknown.into_iter().collect();
     }
 
     /// Makes the map's flows this keeper's: of those whose endpoints are all here, and nothing has changed for. The others go.

@@ -1,5 +1,6 @@
 //! What the keeper needs of the kernel's map.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::pipeline::Party;
@@ -14,6 +15,9 @@ pub struct MapKey {
     pub interface: u32,
 }
 
+/// The fence of flows that begin when they are written: nobody ever waits there.
+pub const NO_FENCE: u16 = u16::MAX;
+
 /// A flow as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CachedFlow {
@@ -23,7 +27,7 @@ pub struct CachedFlow {
     pub to: Party,
     /// Whether they go the way that the connection was opened.
     pub original: bool,
-    /// The fence that its packets pass until it is handed over.
+    /// The fence that its packets pass until it is handed over; [`NO_FENCE`] if it is from the start.
     pub fence: u16,
 }
 
@@ -55,7 +59,7 @@ pub enum Written {
 pub struct MapError(pub String);
 
 /// The kernel's map of judged flows. Only the keeper writes it.
-pub trait FlowMap: Send {
+pub trait FlowMap: Send + Debug {
     /// Writes flows; says for each, in order, what became of it.
     fn insert(&mut self, flows: &[(MapKey, CachedFlow)]) -> Result<Vec<Written>, MapError>;
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 
-use crate::pipeline::{News, Request};
+use super::kernel::{CachedFlow, FlowMap, MapKey, NO_FENCE, Written};
+use crate::pipeline::{Asked, News, Offer, Request};
 use crate::stats::PortStats;
 use crate::tables::Hop;
 
@@ -53,6 +54,8 @@ pub struct Link {
     news: Receiver<Vec<News>>,
     /// What could not be sent yet. Recalls must arrive, and before later offers of the same flow.
     unsent: VecDeque<Request>,
+    /// The map, to write flows that begin; nothing until there is one.
+    map: Option<Box<dyn FlowMap>>,
 }
 
 /// All lines, at the keeper's end.
@@ -69,15 +72,14 @@ pub fn connect(workers: usize) -> (Vec<Link>, Links, Sender<Message>) {
     let (news, links) = (0..workers)
         .map(|_| {
             let (sender, news) = unbounded();
-            (sender, Link { messages: messages.clone(), news, unsent: VecDeque::new() })
+            (sender, Link { messages: messages.clone(), news, unsent: VecDeque::new(), map: None })
         })
         .unzip();
     (links, Links { messages: received, news }, messages)
 }
 
-impl Link {
-    /// Asks for something without waiting. False for an offer that has to be repeated.
-    pub fn ask(&mut self, request: Request) -> bool {
+impl Asked for Link {
+    fn ask(&mut self, request: Request) -> bool {
         self.catch_up();
         let is_offer = matches!(request, Request::Offer(_));
         if !self.unsent.is_empty() {
@@ -94,6 +96,39 @@ impl Link {
             }
             Err(_) => false,
         }
+    }
+
+    fn begin(&mut self, offers: Vec<Offer>) -> bool {
+        let Some(map) = &mut self.map else { return false };
+        let mut flows: Vec<(MapKey, CachedFlow)> = Vec::with_capacity(2);
+        for offer in &offers {
+            let (from, to, original) = (offer.from, offer.to, offer.is_original());
+            let flow = CachedFlow { from, to, original, fence: NO_FENCE };
+            let key = MapKey { flow: *offer.key(), interface: offer.interface };
+            if flows.iter().all(|(there, _)| *there != key) {
+                flows.push((key, flow));
+            }
+        }
+        let written = map.insert(&flows).unwrap_or_default();
+        let is_new = |written: Option<&Written>| written == Some(&Written::New);
+        if (0..flows.len()).all(|index| is_new(written.get(index))) {
+            return self.ask(Request::Written(offers));
+        }
+        let half: Vec<_> = (0..)
+            .zip(&flows)
+            .filter(|(index, _)| is_new(written.get(*index)))
+            .map(|(_, (key, _))| *key)
+            .collect();
+        // If this fails, the keeper finds what nobody knows.
+        let _ = map.remove(&half);
+        false
+    }
+}
+
+impl Link {
+    /// Flows that begin can be written from now on.
+    pub fn set_map(&mut self, map: Box<dyn FlowMap>) {
+        self.map = Some(map);
     }
 
     /// Sends what could not be sent before.

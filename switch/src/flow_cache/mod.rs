@@ -24,5 +24,5 @@ mod link;
 mod tests;
 
 pub use keeper::{Keeper, KeeperStats};
-pub use kernel::{CachedFlow, FlowMap, MapError, MapKey, Usage, Written};
+pub use kernel::{CachedFlow, FlowMap, MapError, MapKey, NO_FENCE, Usage, Written};
 pub use link::{Link, Links, Message, Order, Resident, connect};

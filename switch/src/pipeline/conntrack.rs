@@ -130,8 +130,12 @@ fn track(
     let probe = tracker.connections.probe(judge.number, judge.seen, flow);
     match tracker.connections.track(now, &probe, packet) {
         Outcome::Known(mut known) if known.judged_at() == judge.generation() => {
-            if judge.is_cached() && known.is_ripe() {
-                offload(judge, &mut known);
+            if judge.is_cached() {
+                if known.is_ripe() {
+                    offload(judge, &mut known);
+                } else if known.is_beginning() {
+                    begin(judge, &mut known);
+                }
             }
             Ok(())
         }
@@ -157,6 +161,14 @@ fn track(
 fn offload(judge: &Judge<'_>, known: &mut Known<'_>) {
     if remember::can_be_cached(judge.tables, &known.end()) {
         known.offload();
+    }
+}
+
+/// As [`offload`], for both ways of a connection that is just being accepted.
+#[cold]
+fn begin(judge: &Judge<'_>, known: &mut Known<'_>) {
+    if remember::can_be_cached(judge.tables, &known.end()) {
+        known.begin();
     }
 }
 

@@ -36,7 +36,7 @@ use heddle_xsk::Frame;
 
 pub(crate) use encap::overhead;
 use refusal::Disposition;
-pub use remember::{News, Offer, Party, Request};
+pub use remember::{Asked, News, Offer, Party, Request};
 pub use run::{Outbox, Pipeline};
 pub use scene::Ingress;
 use scene::Scene;

@@ -1,7 +1,7 @@
 //! Behind the stages: which flows the flow cache is to forward, and which not any more.
 
 use crate::tables::conntrack::{Change, Direction, FlowEnd, FlowKey, Side, Unseen};
-use crate::tables::{AttachMode, Hop, NextHop, Tables, Tunnel};
+use crate::tables::{AttachMode, Hop, HopKind, NextHop, Tables, Tunnel};
 
 /// What is asked of the flow cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +10,29 @@ pub enum Request {
     Offer(Offer),
     /// One end does not allow it any more.
     Recall(FlowEnd),
+    /// These are in the map already, offered by all ends they need.
+    Written(Vec<Offer>),
+}
+
+/// Who is asked.
+pub trait Asked {
+    /// Takes a request, to be carried out later. False for an offer that has to be repeated; a recall has to be taken.
+    fn ask(&mut self, request: Request) -> bool;
+
+    /// Has the flow cache forward these flows at once, before anything more of them is sent. False if that cannot be: then nothing
+    /// is changed.
+    fn begin(&mut self, offers: Vec<Offer>) -> bool;
+}
+
+/// Whoever takes requests only: flows that begin are offered like others, once they have been going on for a while.
+impl<F: FnMut(Request) -> bool> Asked for F {
+    fn ask(&mut self, request: Request) -> bool {
+        self(request)
+    }
+
+    fn begin(&mut self, _: Vec<Offer>) -> bool {
+        false
+    }
 }
 
 /// A flow as one end offers it.
@@ -51,7 +74,27 @@ pub(super) fn request(tables: &Tables, change: &Change) -> Option<Request> {
     match change {
         Change::Offloaded(end) => offer(tables, end).map(Request::Offer),
         Change::Recalled(end) => Some(Request::Recall(*end)),
+        Change::Beginning(_) => None,
     }
+}
+
+/// The offers of all ends of a connection that is [beginning](Change::Beginning), which `changes` start with; nothing when the
+/// flow cache has no part in one of its flows, or an end is another worker's.
+pub(super) fn beginning(tables: &Tables, changes: &[Change]) -> (usize, Option<Vec<Offer>>) {
+    let mut ends = changes.iter().map_while(|change| match change {
+        Change::Beginning(end) => Some(*end),
+        Change::Offloaded(_) | Change::Recalled(_) => None,
+    });
+    let Some(first) = ends.next() else { return (0, None) };
+    let is_same = |end: &FlowEnd| end.key == first.key || end.key.reverse() == first.key;
+    let ends: Vec<_> = std::iter::once(first).chain(ends.take_while(is_same)).collect();
+    let offers: Option<Vec<_>> = ends.iter().map(|end| offer(tables, end)).collect();
+    let is_complete = |offers: &Vec<Offer>| {
+        // Each of the two flows is offered once by every end of it that is on this node.
+        let local = |hop: Hop| usize::from(matches!(hop.kind(), HopKind::Endpoint(_)));
+        offers.first().is_some_and(|one| offers.len() == 2 * (local(one.from.hop) + local(one.to.hop)))
+    };
+    (ends.len(), offers.filter(is_complete))
 }
 
 /// Whether the kernel sees the flow's packets both come and go.

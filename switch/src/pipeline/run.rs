@@ -9,7 +9,7 @@ use heddle_xsk::{BATCH, Frame, Pool};
 
 use super::policy::Judge;
 use super::refusal::{Disposition, Refusal};
-use super::remember::{News, Request};
+use super::remember::{Asked, News};
 use super::scene::{Ingress, Scene};
 use super::tracker::Tracker;
 use super::trunk::Tag;
@@ -167,21 +167,40 @@ impl Pipeline {
         self.tracker.is_sweeping() || self.tracker.is_reviewing()
     }
 
-    /// Tells what is to be done about cached flows since the last call. `tables` are those of all calls since then. An offer
-    /// that `ask` does not take is repeated later; what is recalled it has to take.
-    pub fn ask(&mut self, tables: &Tables, mut ask: impl FnMut(Request) -> bool) {
-        let connections = &mut self.tracker.connections;
-        if connections.changes().is_empty() {
-            return;
+    /// Tells what is to be done about cached flows since the last call, before what came out of the stages is sent. `tables` are
+    /// those of all calls since then.
+    pub fn ask(&mut self, tables: &Tables, asked: &mut impl Asked) {
+        if !self.tracker.connections.changes().is_empty() {
+            self.ask_about_changes(tables, asked);
         }
+    }
+
+    #[cold]
+    fn ask_about_changes(&mut self, tables: &Tables, asked: &mut impl Asked) {
+        let (now, connections) = (self.tracker.now, &mut self.tracker.connections);
         let mut changes = std::mem::take(connections.changes());
-        for change in changes.drain(..) {
-            let taken = remember::request(tables, &change).is_some_and(&mut ask);
-            if let (false, Change::Offloaded(end)) = (taken, &change) {
+        let mut rest = changes.as_slice();
+        while let Some((change, others)) = rest.split_first() {
+            let (beginning, offers) = remember::beginning(tables, rest);
+            if beginning > 0 {
+                let (of_it, others) = rest.split_at(beginning);
+                rest = others;
+                if offers.is_some_and(|offers| asked.begin(offers)) {
+                    for change in of_it {
+                        connections.begin_unseen(now, change.end());
+                    }
+                }
+                continue;
+            }
+            rest = others;
+            let taken = remember::request(tables, change).is_some_and(|request| asked.ask(request));
+            if let (false, Change::Offloaded(end)) = (taken, change) {
                 connections.take_back(end);
             }
         }
-        // Its memory is used again. Taking back adds nothing to it.
+        // Their memory is used again. What was added meanwhile waits for the next call.
+        changes.clear();
+        changes.append(connections.changes());
         *connections.changes() = changes;
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crossbeam::channel::Sender;
 use heddle_xsk::HeldFrames;
 
+use crate::flow_cache::FlowMap;
 use crate::pipeline::Ingress;
 use crate::ports::{Port, PortId};
 use crate::stats::PortStats;
@@ -34,6 +35,8 @@ pub(super) enum Command {
     Detach(Detach),
     /// An endpoint shares the trunk from now on.
     Settle(Settle),
+    /// There is a flow cache: this is its map.
+    Map(Box<dyn FlowMap>, Answer<()>),
     /// It does not any more.
     Leave(EndpointNumber, Answer<()>),
     /// Say where the frames are.

@@ -16,7 +16,7 @@ use super::handoff::{self, Handoff};
 use super::idle::Idle;
 use super::wake::{EventFd, Sleeper, Waker};
 use crate::config::{Polling, WorkersConfig};
-use crate::flow_cache::Link;
+use crate::flow_cache::{FlowMap, Link};
 use crate::pipeline::{Ingress, Pipeline};
 use crate::ports::{Port, PortId};
 use crate::stats::{PortStats, WorkerStats};
@@ -195,6 +195,13 @@ impl Crew {
             member.slots[usize::from(id.slot)] = false;
         }
         Ok(port)
+    }
+
+    /// Gives a worker the flow cache's map, for flows that begin.
+    pub fn give_map(&self, worker: u16, map: Box<dyn FlowMap>) -> Result<(), CrewError> {
+        let (done, answer) = bounded(1);
+        self.members[usize::from(worker)].ask(Command::Map(map, Answer::new(done)));
+        wait(worker, &answer)
     }
 
     /// Lets an endpoint share a worker's trunk.

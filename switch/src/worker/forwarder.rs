@@ -13,8 +13,8 @@ use super::port_list::PortList;
 use super::residents::Residents;
 use super::slot::Slot;
 use crate::DropReason;
-use crate::flow_cache::Link;
-use crate::pipeline::{Ingress, Outbox, Pipeline, addressee};
+use crate::flow_cache::{FlowMap, Link};
+use crate::pipeline::{Ingress, Outbox, Pipeline, Request, addressee};
 use crate::ports::{Batch, PortDrops};
 use crate::stats::WorkerStats;
 use crate::tables::{EndpointNumber, HopKind, Tables};
@@ -85,7 +85,7 @@ impl Forwarder {
             for place in first..polled.min(first + PORTS_A_FLUSH) {
                 moved += self.receive(place, now, tables);
             }
-            self.flush();
+            self.flush(tables);
         }
         moved += self.take_over(now, tables);
         self.ports.retire_silent(now);
@@ -108,10 +108,18 @@ impl Forwarder {
         }
     }
 
-    /// Tells the flow cache what this round has changed.
+    /// Tells the flow cache what has changed.
     fn ask(&mut self, tables: &Tables) {
-        let link = &mut self.link;
-        self.pipeline.ask(tables, |request| link.as_mut().is_some_and(|link| link.ask(request)));
+        match &mut self.link {
+            Some(link) => self.pipeline.ask(tables, link),
+            None => self.pipeline.ask(tables, &mut |request| matches!(request, Request::Recall(_))),
+        }
+    }
+
+    pub(super) fn set_map(&mut self, map: Box<dyn FlowMap>) {
+        if let Some(link) = &mut self.link {
+            link.set_map(map);
+        }
     }
 
     /// Takes one batch from a port through the pipeline.
@@ -167,12 +175,14 @@ impl Forwarder {
             }
         }
         if taken > 0 {
-            self.flush();
+            self.flush(tables);
         }
         taken
     }
 
-    fn flush(&mut self) {
+    /// Sends what came out of the stages. Flows that begin with it are in the flow cache before.
+    fn flush(&mut self, tables: &Tables) {
+        self.ask(tables);
         self.ports.flush(&mut self.pool, &self.stats);
         self.handoff.announce();
     }

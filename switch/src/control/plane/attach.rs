@@ -179,6 +179,9 @@ impl Plane {
         let host = self.runtime.block_on(self.netlink.find_link(host::LINUX_SIDE));
         let host_interface = host.ok().flatten().map_or(0, |link| link.index);
         let around = Surroundings { host_interface, trunks };
+        for worker in 0..workers {
+            self.crew.give_map(worker, cache::map_of(&kernel)).map_err(|error| error.to_string())?;
+        }
         let mut cache = Cache::start(Parts { kernel, ports, around, links, orders })?;
         for worker in 0..workers {
             cache.attach(&cache::trunk_names(worker).0, Role::Trunk)?;

@@ -14,8 +14,8 @@ use super::mirror::{Changes, Gone, Mirror, Surroundings};
 use super::trunk;
 use crate::DropReason;
 use crate::flow_cache::{
-    CachedFlow, FlowMap, Keeper, KeeperStats, Links, MapError, MapKey, Message, Order, Resident, Usage,
-    Written,
+    CachedFlow, FlowMap, Keeper, KeeperStats, Links, MapError, MapKey, Message, NO_FENCE, Order, Resident,
+    Usage, Written,
 };
 use crate::pipeline::Party;
 use crate::ports::PortId;
@@ -215,12 +215,18 @@ pub(super) fn open(steering: &heddle_bpf::Steering, flows: u32) -> Result<FlowCa
     FlowCache::open(steering, &FlowCacheOptions { flows, hook: None }).map_err(|error| error.to_string())
 }
 
+/// The kernel's map, for a worker.
+pub(super) fn map_of(kernel: &FlowCache) -> Box<dyn FlowMap> {
+    Box::new(KernelFlows(kernel.flows()))
+}
+
 /// The kernel's map, in the keeper's words.
+#[derive(Debug)]
 struct KernelFlows(heddle_bpf::Flows);
 
 impl FlowMap for KernelFlows {
     fn insert(&mut self, flows: &[(MapKey, CachedFlow)]) -> Result<Vec<Written>, MapError> {
-        for (_, flow) in flows {
+        for (_, flow) in flows.iter().filter(|(_, flow)| flow.fence != NO_FENCE) {
             self.0.reset_fence(flow.fence).map_err(map_error)?;
         }
         let flows: Vec<_> =
@@ -289,7 +295,11 @@ fn kernel_flow(key: &MapKey, flow: &CachedFlow) -> heddle_bpf::Flow {
         original: flow.original,
         rewrite: None,
         fence: flow.fence,
-        pending_for: if key.flow.protocol == protocol::TCP { HAND_OVER_TCP } else { HAND_OVER_UDP },
+        pending_for: match key.flow.protocol {
+            _ if flow.fence == NO_FENCE => Duration::ZERO,
+            protocol::TCP => HAND_OVER_TCP,
+            _ => HAND_OVER_UDP,
+        },
     }
 }
 

@@ -21,7 +21,7 @@ use crate::wire::protocol;
 /// Workers of a [`Bench`]; endpoint n is at worker n modulo this.
 pub(super) const WORKERS: usize = 2;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) flows: HashMap<MapKey, (CachedFlow, Usage)>,
     pub(super) capacity: usize,
@@ -34,7 +34,7 @@ pub(super) struct Contents {
 }
 
 /// Shared with the keeper, as the kernel's is with the programs.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct FakeMap(Arc<Mutex<Contents>>);
 
 impl FakeMap {

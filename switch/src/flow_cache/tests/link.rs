@@ -3,6 +3,7 @@
 
 use super::super::{Links, Message, connect};
 use super::fake::{Way, endpoint, vtep};
+use crate::pipeline::Asked as _;
 use crate::pipeline::{News, Request};
 use crate::tables::conntrack::{Side, Unseen};
 

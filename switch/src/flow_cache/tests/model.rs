@@ -75,6 +75,9 @@ impl World {
     fn new() -> Self {
         let mut bench = Bench::new(ENDPOINTS);
         bench.take_over();
+        for link in &mut bench.links {
+            link.set_map(Box::new(bench.map.clone()));
+        }
         let mut tables = tables();
         let hops = (0..=ENDPOINTS).map(hop_of);
         let generations: BTreeMap<_, _> = hops.map(|hop| (hop, 1)).collect();
@@ -141,7 +144,7 @@ impl World {
     /// The end of a worker's round.
     fn ask(&mut self, worker: usize) {
         let (pipeline, link) = (&mut self.workers[worker], &mut self.bench.links[worker]);
-        pipeline.ask(&self.tables, |request| link.ask(request));
+        pipeline.ask(&self.tables, link);
     }
 
     fn round(&mut self, worker: usize) {
@@ -216,9 +219,9 @@ impl World {
         }
     }
 
-    /// All hear what there is to hear, and the keeper looks for what it has lost.
+    /// All hear what there is to hear, and the keeper looks for what it has lost: twice, before it is sure.
     fn settle(&mut self) {
-        for look in [false, true, false] {
+        for look in [false, true, true, false] {
             self.bench.map.contents().failing_removals = 0;
             if look {
                 self.bench.keeper.look();

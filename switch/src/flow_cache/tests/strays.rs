@@ -32,6 +32,7 @@ fn a_removal_that_fails_is_repeated() {
         assert_eq!(bench.news().len(), 2, "its ends hear nevertheless");
         // That something else has worked in between makes it no better.
         bench.ask([later.both(), vec![later.recall(Side::Egress)]].concat());
+        bench.keeper.look();
         bench.map.contents().failing_removals = 1;
         bench.keeper.look();
         assert!(bench.cached().contains(&gone.key()));
@@ -68,6 +69,8 @@ fn what_nobody_has_offered_goes() {
     let flow = |way: Way| CachedFlow { from: way.from, to: way.to, original: true, fence: 0 };
     bench.ask(known.both());
     bench.map.contents().flows.insert(stranger.key(), (flow(stranger), Usage::default()));
+    bench.keeper.look();
+    assert_eq!(bench.cached().len(), 2, "a worker may have written it just now");
     bench.keeper.look();
     assert_eq!(bench.cached(), [known.key()]);
 

@@ -48,8 +48,20 @@ pub struct Unseen {
 pub enum Change {
     /// It may pass unseen from now on. Whoever cannot arrange that [takes it back](Connections::take_back).
     Offloaded(FlowEnd),
+    /// It may pass unseen as soon as it begins: its connection is at the answer to the SYN, and nothing of it is under way. Whoever
+    /// arranges that before the answer leaves [says so](Connections::begin_unseen).
+    Beginning(FlowEnd),
     /// Its connection is over, gone, or not allowed any more: it must not pass unseen.
     Recalled(FlowEnd),
+}
+
+impl Change {
+    /// The end of the flow that it is about.
+    pub fn end(&self) -> &FlowEnd {
+        match self {
+            Self::Offloaded(end) | Self::Beginning(end) | Self::Recalled(end) => end,
+        }
+    }
 }
 
 impl Connections {
@@ -89,11 +101,30 @@ impl Connections {
     /// The flow cache does not forward the flow any more, or never has. It is recalled all the same if it was offered: this may be
     /// about an offer before the last, and then the last has not been answered yet.
     pub fn note_dropped(&mut self, now: Tick, end: &FlowEnd, unseen: &Unseen) {
-        if let Some((slot, true)) = self.account(now, end, unseen) {
-            let direction = self.entries[slot as usize].progress.direction(end.seen);
-            self.set_offloaded(slot, direction, false);
-            self.changes.push(Change::Recalled(*end));
+        let Some((slot, true)) = self.account(now, end, unseen) else { return };
+        let progress = &self.entries[slot as usize].progress;
+        if progress.is_unconfirmed() && end.direction == Direction::Original {
+            // The opener has never acknowledged: no better than a SYN that nobody answered. This recalls its flows.
+            self.counters.expired += 1;
+            return self.release(slot);
         }
+        let direction = progress.direction(end.seen);
+        self.set_offloaded(slot, direction, false);
+        self.changes.push(Change::Recalled(*end));
+    }
+
+    /// A flow that is [beginning](Change::Beginning) passes unseen from its first packet on. Its connection counts as established:
+    /// the opener's acknowledgement of the answer is among what nobody sees.
+    pub fn begin_unseen(&mut self, now: Tick, end: &FlowEnd) {
+        let probe = self.probe(end.endpoint, end.seen, &end.key);
+        let Some(slot) = self.find(&probe) else { return self.changes.push(Change::Recalled(*end)) };
+        let progress = &mut self.entries[slot as usize].progress;
+        if progress.state() == State::Accepted {
+            progress.confirm(false);
+            self.enter(now, slot, State::Established);
+        }
+        let direction = self.entries[slot as usize].progress.direction(end.seen);
+        self.set_offloaded(slot, direction, true);
     }
 
     /// An offer came to nothing: nobody was told of it.
@@ -141,6 +172,9 @@ impl Connections {
         entry.last_seen = entry.last_seen.max(now.before(unseen.idle));
         entry.packets[direction as usize] += unseen.packets;
         entry.bytes[direction as usize] += unseen.bytes;
+        if direction == Direction::Original && unseen.packets > 0 {
+            entry.progress.confirm(true);
+        }
         Some((slot, entry.progress.is_offloaded_in(direction)))
     }
 
@@ -212,6 +246,30 @@ impl Known<'_> {
             _ => false,
         };
         settled && !entry.progress.is_offloaded_in(self.direction)
+    }
+
+    /// True for the answer to a SYN, if nothing else of the connection can be under way: the opener goes on once it has the answer,
+    /// and the other end once that is acknowledged, as the SYN had no data.
+    #[inline]
+    pub fn is_beginning(&self) -> bool {
+        let entry = &self.table.entries[self.slot as usize];
+        entry.state() == State::Accepted
+            && self.direction == Direction::Reply
+            && entry.packets[Direction::Reply as usize] == 1
+            && !entry.progress.has_early_data()
+    }
+
+    /// Both ways of the connection may pass unseen as soon as they begin.
+    #[cold]
+    pub fn begin(&mut self) {
+        let reply = self.end();
+        let original = FlowEnd {
+            seen: reply.seen.opposite(),
+            key: reply.key.reverse(),
+            direction: Direction::Original,
+            ..reply
+        };
+        self.table.changes.extend([original, reply].map(Change::Beginning));
     }
 
     /// From now on packets that go the packet's way may pass unseen: windows are not judged by, and FIN and reset are believed as

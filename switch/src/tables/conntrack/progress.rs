@@ -44,6 +44,9 @@ pub(super) mod mark {
     pub(in super::super) const FIN: u8 = 1 << 4;
     /// The SYN carried data, and the other end has not declined it (RFC 7413).
     pub(in super::super) const EARLY_DATA: u8 = 1 << 6;
+    /// Counted as established with the answer to its SYN, because what follows passes unseen: the opener has not been heard of
+    /// since.
+    pub(in super::super) const UNCONFIRMED: u8 = 1 << 7;
 }
 
 /// Where the connection was opened, and what of it passes unseen.
@@ -189,6 +192,19 @@ impl Progress {
     #[inline]
     pub(super) const fn is_offloaded(&self) -> bool {
         self.ends & (end::OFFLOADED | end::OFFLOADED << 1) != 0
+    }
+
+    /// Whether the opener has been heard of since the answer to its SYN.
+    pub(super) const fn confirm(&mut self, confirmed: bool) {
+        if confirmed {
+            self.marks &= !mark::UNCONFIRMED;
+        } else {
+            self.marks |= mark::UNCONFIRMED;
+        }
+    }
+
+    pub(super) const fn is_unconfirmed(&self) -> bool {
+        self.marks & mark::UNCONFIRMED != 0
     }
 
     #[inline]

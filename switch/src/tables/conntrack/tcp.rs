@@ -145,6 +145,9 @@ impl Progress {
             _ if !self.fits(from, segment) => return Step::Ignore,
             _ => self.learn(from, segment),
         }
+        if from == Direction::Original {
+            self.confirm(true);
+        }
         if segment.has(flags::FIN) {
             self.mark(from, mark::FIN);
         }

@@ -339,6 +339,11 @@ proptest! {
             for change in listed(&mut table) {
                 match change {
                     Change::Offloaded(end) => prop_assert!(told.insert((end.seen, end.key)), "offered twice: {:?}", end),
+                    // Somebody wrote it at once.
+                    Change::Beginning(end) => {
+                        table.begin_unseen(second(now), &end);
+                        prop_assert!(told.insert((end.seen, end.key)), "begun twice: {:?}", end);
+                    }
                     Change::Recalled(end) => drop(told.remove(&(end.seen, end.key))),
                 }
             }
