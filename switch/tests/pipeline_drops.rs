@@ -21,6 +21,12 @@ const ELSEWHERE: &[DropReason] = &[
     DropReason::HandoffFull,
     DropReason::TxRingFull,
     DropReason::Unsendable,
+    // Dropped and counted by the flow cache's programs: switch/bpf/tests.
+    DropReason::CacheNoPort,
+    DropReason::CacheNoHop,
+    DropReason::CacheOtherVni,
+    DropReason::CacheBadTag,
+    DropReason::CacheNoTunnel,
 ];
 
 #[test]

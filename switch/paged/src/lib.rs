@@ -171,7 +171,9 @@ mod tests {
         ) {
             let fill = || {
                 let mut table = Paged::default();
-                common.iter().for_each(|(number, value)| table.set(*number, *value));
+                for (number, value) in &common {
+                    table.set(*number, *value);
+                }
                 table
             };
             let before = fill();

@@ -3,7 +3,7 @@
 //! Every hop has a generation, which changes with anything that flows through it rely on. Flows that were cached at another one
 //! are not followed any more, from the moment that the hop is written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use heddle_bpf::{FlowCache, FlowCacheError, Hop as KernelHop, Port};
@@ -101,7 +101,7 @@ impl Mirror {
             }
         } else {
             let numbers = before.vteps.iter().chain(tables.vteps.iter()).map(|(number, _)| number);
-            for number in numbers.collect::<HashSet<_>>() {
+            for number in numbers.collect::<BTreeSet<_>>() {
                 let (old, new) = (before.vteps.get(number), tables.vteps.get(number));
                 self.plan_vtep(&mut changes, number, old, new, new_uplink);
             }

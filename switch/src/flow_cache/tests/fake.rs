@@ -94,7 +94,9 @@ impl FlowMap for FakeMap {
 
     fn scan(&mut self, visit: &mut dyn FnMut(MapKey, CachedFlow, Usage)) -> Result<(), MapError> {
         let flows: Vec<_> = self.contents().flows.iter().map(|(key, value)| (*key, *value)).collect();
-        flows.into_iter().for_each(|(key, (flow, usage))| visit(key, flow, usage));
+        for (key, (flow, usage)) in flows {
+            visit(key, flow, usage);
+        }
         Ok(())
     }
 
@@ -127,9 +129,9 @@ impl Bench {
             contents.capacity = contents.capacity.max(100);
             contents.now = contents.now.max(Duration::from_secs(1000));
         }
-        let (links, lines, orders) = connect(WORKERS);
+        let (links, keepers, orders) = connect(WORKERS);
         let stats = Arc::<KeeperStats>::default();
-        let keeper = Keeper::new(map.clone(), lines, Arc::clone(&stats));
+        let keeper = Keeper::new(map.clone(), keepers, Arc::clone(&stats));
         let mut bench = Self { map, keeper, links, orders, stats, residents: Vec::new() };
         for number in 0..endpoints {
             let stats = Arc::<PortStats>::default();
@@ -154,7 +156,9 @@ impl Bench {
 
     /// Requests one by one.
     pub(super) fn ask(&mut self, requests: Vec<Request>) {
-        requests.into_iter().for_each(|request| self.ask_together(vec![request]));
+        for request in requests {
+            self.ask_together(vec![request]);
+        }
     }
 
     pub(super) fn take_over(&mut self) -> usize {

@@ -50,9 +50,9 @@ fn one_end_that_recalls_is_enough_and_both_hear() {
             let mut bench = Bench::new(3);
             let requests = [way.both(), vec![way.recall(by)]].concat();
             if together {
-                bench.ask_together(requests)
+                bench.ask_together(requests);
             } else {
-                bench.ask(requests)
+                bench.ask(requests);
             }
             assert_eq!(bench.cached(), []);
             // Worker 0 has endpoint 2, worker 1 endpoint 1.

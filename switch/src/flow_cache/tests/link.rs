@@ -20,7 +20,7 @@ fn receive(lines: &Links) -> Option<Request> {
 
 #[test]
 fn a_full_line_refuses_offers_and_keeps_recalls_in_order() {
-    let (mut links, lines, _orders) = connect(1);
+    let (mut links, keepers, _orders) = connect(1);
     let link = &mut links[0];
     let mut taken = 0;
     while link.ask(way(0).offer(Side::Egress)) {
@@ -33,21 +33,21 @@ fn a_full_line_refuses_offers_and_keeps_recalls_in_order() {
     }
     assert!(link.is_busy(), "there is something to send");
     // The keeper has read something. The recalls go first, whatever is asked now.
-    receive(&lines).unwrap();
+    receive(&keepers).unwrap();
     assert!(!link.ask(way(3).offer(Side::Egress)), "an offer does not overtake the recalls before it");
     for _ in 0..10 {
-        receive(&lines).unwrap();
+        receive(&keepers).unwrap();
     }
     assert!(link.ask(way(3).offer(Side::Egress)));
     assert!(!link.is_busy());
-    let rest: Vec<_> = std::iter::from_fn(|| receive(&lines)).skip(taken - 11).collect();
+    let rest: Vec<_> = std::iter::from_fn(|| receive(&keepers)).skip(taken - 11).collect();
     assert_eq!(rest, [way(1).recall(Side::Egress), way(2).recall(Side::Egress), way(3).offer(Side::Egress)]);
 }
 
 #[test]
 fn a_keeper_that_is_gone_refuses_offers_and_holds_nobody_up() {
-    let (mut links, lines, _orders) = connect(1);
-    drop(lines);
+    let (mut links, keepers, _orders) = connect(1);
+    drop(keepers);
     assert!(!links[0].ask(way(0).offer(Side::Egress)));
     links[0].ask(way(0).recall(Side::Egress));
     links[0].catch_up();
@@ -56,9 +56,9 @@ fn a_keeper_that_is_gone_refuses_offers_and_holds_nobody_up() {
 
 #[test]
 fn news_go_to_the_worker_they_are_for() {
-    let (mut links, lines, _orders) = connect(2);
+    let (mut links, keepers, _orders) = connect(2);
     let news = vec![News::Used(way(0).end(Side::Egress), Unseen::default())];
-    lines.news[1].send(news.clone()).unwrap();
+    keepers.news[1].send(news.clone()).unwrap();
     assert!(!links[0].is_busy() && links[1].is_busy());
     assert_eq!((links[0].news(), links[1].news()), (None, Some(news)));
 }

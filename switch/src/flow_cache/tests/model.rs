@@ -81,7 +81,9 @@ impl World {
         let mut tables = tables();
         let hops = (0..=ENDPOINTS).map(hop_of);
         let generations: BTreeMap<_, _> = hops.map(|hop| (hop, 1)).collect();
-        generations.iter().for_each(|(hop, one)| tables.hop_generations.set(hop.number(), *one));
+        for (hop, one) in &generations {
+            tables.hop_generations.set(hop.number(), *one);
+        }
         let workers = (0..WORKERS as u16).map(|worker| Pipeline::new(worker, Arc::default(), CONNECTIONS));
         Self {
             bench,
