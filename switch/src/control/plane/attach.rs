@@ -146,16 +146,19 @@ impl Plane {
         (0u16..).zip(settled).min_by_key(|(_, settled)| *settled).map_or(0, |(worker, _)| worker)
     }
 
+    /// The flow cache, made if there is none: one that takes no part in the tunnel.
     fn cache_mut(&mut self) -> Result<&mut Cache, ControlError> {
         if self.cache.is_none() {
-            self.make_cache().map_err(ControlError::Unavailable)?;
+            let made = self.make_cache().and_then(|cache| cache.describe_node(None, None));
+            made.map_err(ControlError::Unavailable)?;
         }
         let missing = "the flow cache could not be set up; see the log, and restart heddle-switch";
         self.cache.as_mut().ok_or_else(|| ControlError::Unavailable(missing.to_owned()))
     }
 
-    /// Makes the trunks and opens the flow cache.
-    fn make_cache(&mut self) -> Result<(), String> {
+    /// Makes the trunks and opens the flow cache. What an earlier switch has told the programs of the node holds until it is
+    /// described.
+    fn make_cache(&mut self) -> Result<&mut Cache, String> {
         let kernel = cache::open(&self.steering, self.flows)?;
         // There is no second try: half of it is there, and the workers' lines are taken.
         let (links, orders) = self.lines.take().ok_or("the flow cache could not be set up before")?;
@@ -186,13 +189,11 @@ impl Plane {
         for worker in 0..workers {
             cache.attach(&cache::trunk_names(worker).0, Role::Trunk)?;
         }
-        cache.describe_node(None, None)?;
         if self.settled {
             // There is nothing left to wait for.
             cache.take_over();
         }
-        self.cache = Some(cache);
-        Ok(())
+        Ok(self.cache.insert(cache))
     }
 
     /// Lets Linux do the tunnel to other nodes, so that flows to them can be cached. Returns the workers' ports on the trunks, and
@@ -202,7 +203,9 @@ impl Plane {
         uplink: &UplinkFacts,
     ) -> Result<(Vec<PortId>, u32), StartError> {
         let refused = StartError::Attach;
-        self.cache_mut().map_err(|error| refused(error.to_string()))?;
+        if self.cache.is_none() {
+            self.make_cache().map_err(refused)?;
+        }
         let device = self.runtime.block_on(trunk::set_up_vxlan(
             &self.netlink,
             uplink.port,
