@@ -49,7 +49,8 @@ static __always_inline int address_equals(const __be32 *one, const __be32 *other
 /* Holds a packet of a pending flow back from overtaking those before it, which went up to the worker. Each that goes up is
  * numbered by `up` and comes back down by the same queues in the same order, so the newest tells about all. One that is
  * lost leaves `count` short until the next comes back. Nothing is known before the first came back: untagged packets
- * from before the flow was there may be under way. */
+ * from before the flow was there may be under way. What is counted as back is delivered a moment later; in that moment
+ * another processor may deliver the next, which is the one way left to be overtaken. */
 static __always_inline enum outcome pass_fence(struct flow *flow, __u32 number, __u32 segments, __u32 *tag)
 {
 	struct fence *fence = bpf_map_lookup_elem(&fences, &number);

@@ -23,6 +23,7 @@
  *   down  destination  02:4d:<hop>
  *         source       the packet's 02:4e:<fence>:<sequence> if it had one, else anything
  * Numbers in network byte order. Frames on the trunk have complete checksums and one segment: the device's features see to it.
+ * GRO stays off there, as it is on a new veth: it takes packets of different sequences for different flows, and lets some pass.
  *
  * Units. Lengths are bytes of IP packets. A flow's packets and bytes are as on the wire, so a super-packet counts as its
  * segments, each with its headers; outcomes are counted as the programs see packets. Times are CLOCK_MONOTONIC, in ns.

@@ -53,19 +53,6 @@ impl Namespace {
     pub(crate) fn take(&self, interface: &str) {
         ip(&format!("link set {interface} netns {}", self.id));
     }
-
-    /// A counter of the namespace, such as `TCPOFOQueue`.
-    pub(crate) fn statistic(&self, name: &str) -> u64 {
-        let text = self.run(|| std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap());
-        let lines: Vec<_> = text.lines().collect();
-        lines
-            .chunks(2)
-            .find_map(|pair| {
-                let at = pair[0].split_whitespace().position(|word| word == name)?;
-                pair[1].split_whitespace().nth(at)?.parse().ok()
-            })
-            .unwrap()
-    }
 }
 
 impl Drop for Namespace {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::common::{BPFFS, End, ip};
 use crate::connection::{PATIENCE, Place};
 use crate::namespace::Namespace;
 use crate::sample::{V4, V6};
-use crate::worker::forward;
+use crate::worker::{ends, forward};
 
 /// How the worker sends on a packet to a destination.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +48,8 @@ pub(crate) struct Node {
     hook: Option<Hook>,
     worker: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
-    /// Packets of TCP and UDP that the worker sent on.
-    pub(crate) went_up: Arc<AtomicU64>,
+    /// How many packets the worker sent on, by source and destination.
+    sent_on: Arc<Mutex<HashMap<(SocketAddr, SocketAddr), u64>>>,
 }
 
 /// The pods as ends of connections.
@@ -93,7 +93,7 @@ pub(crate) fn node(hook: Option<Hook>) -> Node {
         hook,
         worker: None,
         stop: Arc::default(),
-        went_up: Arc::default(),
+        sent_on: Arc::default(),
     };
     node.configure();
     node.attach();
@@ -158,7 +158,7 @@ impl Node {
         self.steering.as_mut().unwrap().attach_port("fc-trunk-sw", socket.as_fd()).unwrap();
         let mut end = End::new(&arena, socket);
         let (routes, strays) = (Arc::clone(&self.routes), Arc::clone(&self.strays));
-        let (stop, went_up) = (Arc::clone(&self.stop), Arc::clone(&self.went_up));
+        let (stop, sent_on) = (Arc::clone(&self.stop), Arc::clone(&self.sent_on));
         self.worker = Some(std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 let frames = end.receive();
@@ -170,11 +170,13 @@ impl Node {
                 let mut down = Vec::new();
                 for frame in frames {
                     match forward(&routes, frame.clone()) {
-                        Some(frame) => down.push(frame),
+                        Some(changed) => {
+                            *sent_on.lock().unwrap().entry(ends(&frame).unwrap()).or_default() += 1;
+                            down.push(changed);
+                        }
                         None => strays.lock().unwrap().push(frame),
                     }
                 }
-                went_up.fetch_add(down.len() as u64, Ordering::Relaxed);
                 end.send(&down);
             }
         }));
@@ -229,6 +231,18 @@ impl Node {
             std::thread::yield_now();
         }
         assert_eq!(self.count(outcome), count, "{outcome:?}");
+    }
+
+    /// How many packets of flows the worker has sent on.
+    pub(crate) fn sent_on(&self, keys: &[FlowKey]) -> u64 {
+        let sent_on = self.sent_on.lock().unwrap();
+        let ends = |key: &FlowKey| {
+            (
+                SocketAddr::new(key.source, key.source_port),
+                SocketAddr::new(key.destination, key.destination_port),
+            )
+        };
+        keys.iter().filter_map(|key| sent_on.get(&ends(key))).sum()
     }
 
     pub(crate) fn cache(&mut self) -> &mut FlowCache {

@@ -3,11 +3,13 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use heddle_bpf::{Flow, FlowKey, Hook, Outcome, Side, Start};
 use heddle_netdev::ethtool::{Offload, set_offload};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::Pid;
 
 use crate::common::sandbox;
 use crate::connection::{Connection, LENGTH, PATIENCE, PORT, byte, dial, flows, listen};
@@ -91,9 +93,6 @@ fn rewritten_stream(v6: bool, offload: bool) {
         }
         assert_eq!(connection.client.peer_addr().unwrap(), service(v6));
         assert_eq!(connection.server.local_addr().unwrap().port(), PORT);
-        for pod in &node.pods {
-            assert_eq!(pod.statistic("TCPOFOQueue"), 0);
-        }
     });
 }
 
@@ -178,8 +177,9 @@ fn come_and_go(node: &Node, pairs: [(FlowKey, Flow); 2], times: u16, done: &Atom
         }
     };
     for time in 0..times {
-        let before = node.went_up.load(Ordering::Relaxed);
-        wait("nothing goes up", &|| node.went_up.load(Ordering::Relaxed) > before + 50);
+        let keys = pairs.map(|(key, _)| key);
+        let before = node.sent_on(&keys);
+        wait("nothing goes up", &|| node.sent_on(&keys) > before + 50);
         for (fence, (key, flow)) in (2 * time..).zip(pairs) {
             node.flows.reset_fence(fence).unwrap();
             node.insert(key, Flow { fence, pending_for: PATIENCE, ..flow });
@@ -192,7 +192,7 @@ fn come_and_go(node: &Node, pairs: [(FlowKey, Flow); 2], times: u16, done: &Atom
 }
 
 #[test]
-fn nothing_is_overtaken_when_flows_open_under_a_stream() {
+fn flows_open_and_end_under_a_stream() {
     for v6 in [false, true] {
         sandbox(move || {
             let node = node(None);
@@ -200,16 +200,70 @@ fn nothing_is_overtaken_when_flows_open_under_a_stream() {
             let pairs = connection.flows;
             let done = AtomicBool::new(false);
             std::thread::scope(|scope| {
-                scope.spawn(|| come_and_go(&node, pairs, 50, &done));
+                scope.spawn(|| come_and_go(&node, pairs, 20, &done));
                 while !done.load(Ordering::Relaxed) {
                     connection.stream();
                 }
             });
-            assert!(node.count(Outcome::Pending) >= 100);
+            assert!(node.count(Outcome::Pending) >= 40);
             assert_eq!(node.count(Outcome::Forced), 0);
-            for pod in &node.pods {
-                assert_eq!(pod.statistic("TCPOFOQueue"), 0, "segments were overtaken, or lost");
+        });
+    }
+}
+
+/// Binds the calling thread to one processor.
+fn pin() {
+    let mut processor = CpuSet::new();
+    processor.set(0).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &processor).unwrap();
+}
+
+/// Sends datagrams from pod 1 to pod 2 with a flow that comes when some of them are on their way, again and again. Returns how
+/// many were overtaken.
+fn overtaken(node: &Node, v6: bool, port: u16, pending_for: Duration) -> usize {
+    let [from, to] = pod_addresses(v6).map(|address| SocketAddr::new(address, port));
+    let sender = node.pods[0].run(move || UdpSocket::bind(from).unwrap());
+    let receiver = node.pods[1].run(move || UdpSocket::bind(to).unwrap());
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    let [(key, flow), _] = flows(17, from, to, to, PODS);
+    let mut overtaken = 0;
+    for fence in 0..200_u16 {
+        node.flows.reset_fence(fence).unwrap();
+        for number in 0..32_u8 {
+            if number == 8 {
+                node.insert(key, Flow { fence, pending_for, ..flow });
             }
+            sender.send_to(&[number], to).unwrap();
+            if number % 3 == 0 {
+                // The worker's turn.
+                std::thread::yield_now();
+            }
+        }
+        let mut newest = 0;
+        for _ in 0..32 {
+            let mut number = [0];
+            receiver.recv(&mut number).unwrap();
+            overtaken += usize::from(number[0] < newest);
+            newest = newest.max(number[0]);
+        }
+        node.flows.remove(&[key]).unwrap();
+    }
+    overtaken
+}
+
+#[test]
+fn nothing_is_overtaken_when_a_flow_opens() {
+    // On one processor nothing but the flow cache can change the order: veth keeps it for each processor that sends.
+    for v6 in [false, true] {
+        sandbox(move || {
+            pin();
+            let node = node(None);
+            assert_eq!(overtaken(&node, v6, PORT, PATIENCE), 0);
+            let [hits, pending] = [Outcome::Hit, Outcome::Pending].map(|outcome| node.count(outcome));
+            assert!(hits > 100 && pending > 100, "{hits} forwarded, {pending} held up");
+            assert_eq!(node.count(Outcome::Forced), 0);
+            // Or else this proves nothing: without a fence there is much of it.
+            assert!(overtaken(&node, v6, PORT + 1, Duration::ZERO) > 100);
         });
     }
 }

@@ -31,7 +31,8 @@ pub(crate) fn forward(routes: &Routes, mut packet: Vec<u8>) -> Option<Vec<u8>> {
     Some(packet)
 }
 
-fn ends(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+/// Source and destination of a packet with ports.
+pub(crate) fn ends(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let sliced = SlicedPacket::from_ethernet(packet).ok()?;
     let (source, destination): (IpAddr, IpAddr) = match sliced.net? {
         NetSlice::Ipv4(ip) => (ip.header().source().into(), ip.header().destination().into()),
