@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::process::Command;
 
-use heddle_netlab::{Lab, LabSpec, Lock, State, WhenTaken, take_down_any};
+use heddle_netlab::{AttachMode, Lab, LabSpec, Lock, State, WhenTaken, take_down_any};
 
 const TURNS: &str = "/run/heddle-lab-tests.lock";
 
@@ -38,6 +38,14 @@ impl TestLab {
         let turn = Turn::wait();
         let lab = Lab::up(spec, &mut ()).unwrap_or_else(|error| panic!("{error:#}"));
         Self { lab: Some(lab), _turn: turn }
+    }
+}
+
+/// Does the same in a lab of each attach mode, one after the other.
+pub(crate) fn in_each_mode(spec: &LabSpec, test: impl Fn(&Lab)) {
+    for mode in AttachMode::ALL {
+        println!("attach mode: {mode}");
+        test(&TestLab::up(&LabSpec { mode: Some(mode), ..spec.clone() }));
     }
 }
 
