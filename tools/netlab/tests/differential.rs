@@ -20,7 +20,7 @@ use heddle_netlab::{AttachMode, LabSpec, Name};
 use scenario::{ACTORS, COMES_AND_GOES, POLICIES, Step, Way, all_ways};
 
 /// In as many seconds, about. No timeout of a connection may fall into a scenario: a silent UDP connection is known for 30 s.
-const STEPS: usize = 40;
+const STEPS: usize = 36;
 
 /// Nothing has changed for this long: nothing is about to.
 const QUIET: Duration = Duration::from_millis(300);
