@@ -89,6 +89,8 @@ fn manifests_are_in_force_on_every_node() {
         // Relabelled, the client is none any more.
         write(dir.path(), "shop.yaml", &SHOP.replace("labels: {app: client}", "labels: {app: other}"));
         comes_to_reach(lab, "n1p1", "n2p1", false);
+        // For the next lab.
+        write(dir.path(), "shop.yaml", SHOP);
     });
 }
 
