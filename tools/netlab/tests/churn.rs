@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::TestLab;
+use common::in_each_mode;
 use heddle_netlab::{Lab, LabSpec, Name, tcp_transfer};
 
 const PODS: u16 = 100;
@@ -80,61 +80,68 @@ fn await_inventory(lab: &Lab, wanted: &Inventory) -> u64 {
 
 #[test]
 fn a_hundred_pods_come_and_go_without_a_trace() {
-    let lab = TestLab::up(&LabSpec::new(1, 2));
-    let names: Vec<Name> = (3..3 + PODS).map(|pod| Name::Pod(1, pod)).collect();
-    // The first round fills caches and pools, which is no leak; the second must leave everything as it was.
-    lab.add_pods(&names).unwrap();
-    lab.delete_pods(&names).unwrap();
-    let (before, receiving) = take_inventory(&lab);
-    let memory = resident_kib(&lab);
+    in_each_mode(&LabSpec::new(1, 2), |lab| {
+        let names: Vec<Name> = (3..3 + PODS).map(|pod| Name::Pod(1, pod)).collect();
+        // The first round fills caches and pools, which is no leak; the second must leave everything as it was.
+        lab.add_pods(&names).unwrap();
+        lab.delete_pods(&names).unwrap();
+        let (before, receiving) = take_inventory(lab);
+        let memory = resident_kib(lab);
 
-    let pods = lab.add_pods(&names).unwrap();
-    let unique: BTreeSet<IpAddr> = pods.iter().flat_map(|pod| pod.state.addresses.clone()).collect();
-    assert_eq!(unique.len(), 2 * usize::from(PODS), "addresses were given twice");
-    assert!(unique.is_disjoint(&before.addresses), "addresses of running pods were given again");
-    let (during, _) = take_inventory(&lab);
-    assert_eq!(during.endpoints, before.endpoints + usize::from(PODS));
-    for [from, to] in [[0, 99], [50, 1], [99, 98]] {
-        let (from, to) = (&pods[from], &pods[to]);
-        for v6 in [false, true] {
-            tcp_transfer(&from.namespace, &to.namespace, to.address(v6).unwrap(), 1 << 20).unwrap();
+        let pods = lab.add_pods(&names).unwrap();
+        let unique: BTreeSet<IpAddr> = pods.iter().flat_map(|pod| pod.state.addresses.clone()).collect();
+        assert_eq!(unique.len(), 2 * usize::from(PODS), "addresses were given twice");
+        assert!(unique.is_disjoint(&before.addresses), "addresses of running pods were given again");
+        let (during, _) = take_inventory(lab);
+        assert_eq!(during.endpoints, before.endpoints + usize::from(PODS));
+        for [from, to] in [[0, 99], [50, 1], [99, 98]] {
+            let (from, to) = (&pods[from], &pods[to]);
+            for v6 in [false, true] {
+                tcp_transfer(&from.namespace, &to.namespace, to.address(v6).unwrap(), 1 << 20).unwrap();
+            }
         }
-    }
 
-    lab.delete_pods(&names).unwrap();
-    let receiving_after = await_inventory(&lab, &before);
-    let slack = FILL_SLACK * u64::try_from(before.endpoints + 1).unwrap();
-    assert!(
-        receiving_after.abs_diff(receiving) <= slack,
-        "{receiving} frames to receive into, now {receiving_after}"
-    );
-    let grown = resident_kib(&lab).saturating_sub(memory);
-    assert!(grown < MEMORY_SLACK_KIB, "the switch grew by {grown} KiB");
-    // Those that stayed are served as before.
-    let (from, to) = (lab.pod("n1p1").unwrap(), lab.pod("n1p2").unwrap());
-    from.namespace.must_ping(to.address(false).unwrap()).unwrap();
+        lab.delete_pods(&names).unwrap();
+        let receiving_after = await_inventory(lab, &before);
+        let slack = FILL_SLACK * u64::try_from(before.endpoints + 1).unwrap();
+        assert!(
+            receiving_after.abs_diff(receiving) <= slack,
+            "{receiving} frames to receive into, now {receiving_after}"
+        );
+        let grown = resident_kib(lab).saturating_sub(memory);
+        assert!(grown < MEMORY_SLACK_KIB, "the switch grew by {grown} KiB");
+        // Those that stayed are served as before.
+        let (from, to) = (lab.pod("n1p1").unwrap(), lab.pod("n1p2").unwrap());
+        from.namespace.must_ping(to.address(false).unwrap()).unwrap();
+    });
 }
 
 #[test]
 fn traffic_of_others_goes_on_while_pods_come_and_go() {
-    let lab = TestLab::up(&LabSpec::new(1, 2));
-    let (from, to) = (lab.pod("n1p1").unwrap(), lab.pod("n1p2").unwrap());
-    let names: Vec<Name> = (3..19).map(|pod| Name::Pod(1, pod)).collect();
-    let done = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let stream = scope.spawn(|| {
-            let mut rounds = 0;
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                tcp_transfer(&from.namespace, &to.namespace, to.address(rounds % 2 == 1).unwrap(), 4 << 20)?;
-                rounds += 1;
+    in_each_mode(&LabSpec::new(1, 2), |lab| {
+        let (from, to) = (lab.pod("n1p1").unwrap(), lab.pod("n1p2").unwrap());
+        let names: Vec<Name> = (3..19).map(|pod| Name::Pod(1, pod)).collect();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let stream = scope.spawn(|| {
+                let mut rounds = 0;
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    tcp_transfer(
+                        &from.namespace,
+                        &to.namespace,
+                        to.address(rounds % 2 == 1).unwrap(),
+                        4 << 20,
+                    )?;
+                    rounds += 1;
+                }
+                anyhow::Ok(rounds)
+            });
+            for _ in 0..3 {
+                lab.add_pods(&names).unwrap();
+                lab.delete_pods(&names).unwrap();
             }
-            anyhow::Ok(rounds)
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(stream.join().unwrap().unwrap() > 0);
         });
-        for _ in 0..3 {
-            lab.add_pods(&names).unwrap();
-            lab.delete_pods(&names).unwrap();
-        }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(stream.join().unwrap().unwrap() > 0);
     });
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::TestLab;
-use heddle_netlab::LabSpec;
+use heddle_netlab::{AttachMode, LabSpec};
 use probes::{Probe, Probing, Transport};
 use serde_json::{Value, json};
 
@@ -93,7 +93,7 @@ fn suits(case: &Value, cluster: &Value) -> bool {
 }
 
 /// Runs every `step`-th case of a file that suits.
-fn run(file: &Value, step: usize) {
+fn run(mode: AttachMode, file: &Value, step: usize) {
     let cluster = &file["cluster"];
     let pods = cluster["pods"].as_array().unwrap().len();
     let dir = tempfile::tempdir().unwrap();
@@ -104,7 +104,8 @@ fn run(file: &Value, step: usize) {
     };
     write("cluster.yaml", &cluster_manifest(cluster));
     let pods_per_node = pods.div_ceil(usize::from(NODES)) as u16;
-    let spec = LabSpec { manifests: Some(dir.path().to_owned()), ..LabSpec::new(NODES, pods_per_node) };
+    let manifests = Some(dir.path().to_owned());
+    let spec = LabSpec { manifests, mode: Some(mode), ..LabSpec::new(NODES, pods_per_node) };
     let lab = TestLab::up(&spec);
     let mut probing = Probing::new((0..pods).map(|index| lab.pod(&lab_pod(index)).unwrap()).collect());
     let cases = file["cases"].as_array().unwrap().iter().filter(|case| suits(case, cluster));
@@ -143,19 +144,29 @@ fn read(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-#[test]
-fn own_cases() {
-    run(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policy-compiler/tests/cases.json")), 1);
+fn own_cases(mode: AttachMode) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policy-compiler/tests/cases.json");
+    run(mode, &read(&path), 1);
 }
 
-/// A selection: a case takes a second or two.
+#[test]
+fn own_cases_in_direct_mode() {
+    own_cases(AttachMode::Direct);
+}
+
+#[test]
+fn own_cases_in_cached_mode() {
+    own_cases(AttachMode::Cached);
+}
+
+/// A selection: a case takes a second or two. In the mode where a verdict may outlive its packet.
 #[test]
 fn published_cases() {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance/networkpolicy.json");
     let path = std::env::var_os("HEDDLE_CONFORMANCE").map_or(beside, Into::into);
     if path.exists() {
-        run(&read(&path), 8);
+        run(AttachMode::Cached, &read(&path), 8);
     } else {
-        println!("{} is not here; own_cases has a selection of its own", path.display());
+        println!("{} is not here; own cases have a selection of their own", path.display());
     }
 }

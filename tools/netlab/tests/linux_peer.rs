@@ -3,30 +3,31 @@
 
 mod common;
 
-use common::TestLab;
+use common::in_each_mode;
 use heddle_netlab::{LabSpec, Underlay, tcp_transfer, udp_echo};
 
 const SIZES: [usize; 5] = [0, 64, 1400, 4000, 20_000];
 const TEN_MEGABYTES: u64 = 10 << 20;
 
 fn interoperates(underlay: Underlay) {
-    let lab = TestLab::up(&LabSpec { underlay, ..LabSpec::new(1, 1) });
-    let peer = lab.add_linux_peer(2).unwrap();
-    let pod = lab.pod("n1p1").unwrap();
-    let node = lab.node("n1").unwrap();
-    for namespace in [node.namespace, peer.namespace, pod.namespace] {
-        let tentative = namespace.exec(&["ip", "-6", "-o", "address", "show", "tentative"]).unwrap();
-        assert_eq!(tentative, "", "{namespace} has addresses that are not usable yet");
-    }
-    for v6 in [false, true] {
-        let (pod_address, peer_address) = (pod.address(v6).unwrap(), peer.address(v6));
-        pod.namespace.must_ping(peer_address).unwrap();
-        peer.namespace.must_ping(pod_address).unwrap();
-        udp_echo(&pod.namespace, &peer.namespace, peer_address, &SIZES).unwrap();
-        tcp_transfer(&pod.namespace, &peer.namespace, peer_address, TEN_MEGABYTES).unwrap();
-        tcp_transfer(&peer.namespace, &pod.namespace, pod_address, TEN_MEGABYTES).unwrap();
-    }
-    assert_eq!(node.control().unwrap().dropped("no_neighbor").unwrap(), 0, "it forwarded from the start");
+    in_each_mode(&LabSpec { underlay, ..LabSpec::new(1, 1) }, |lab| {
+        let peer = lab.add_linux_peer(2).unwrap();
+        let pod = lab.pod("n1p1").unwrap();
+        let node = lab.node("n1").unwrap();
+        for namespace in [node.namespace, peer.namespace, pod.namespace] {
+            let tentative = namespace.exec(&["ip", "-6", "-o", "address", "show", "tentative"]).unwrap();
+            assert_eq!(tentative, "", "{namespace} has addresses that are not usable yet");
+        }
+        for v6 in [false, true] {
+            let (pod_address, peer_address) = (pod.address(v6).unwrap(), peer.address(v6));
+            pod.namespace.must_ping(peer_address).unwrap();
+            peer.namespace.must_ping(pod_address).unwrap();
+            udp_echo(&pod.namespace, &peer.namespace, peer_address, &SIZES).unwrap();
+            tcp_transfer(&pod.namespace, &peer.namespace, peer_address, TEN_MEGABYTES).unwrap();
+            tcp_transfer(&peer.namespace, &pod.namespace, pod_address, TEN_MEGABYTES).unwrap();
+        }
+        assert_eq!(node.control().unwrap().dropped("no_neighbor").unwrap(), 0, "it forwarded from the start");
+    });
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{TestLab, Turn};
+use common::{Turn, in_each_mode};
 use heddle_netlab::{Lab, LabSpec};
 
 /// Pods n1p1 and n2p1 of namespace shop: a client and a server that only clients may reach.
@@ -66,48 +66,52 @@ fn write(dir: &Path, name: &str, text: &str) {
 fn manifests_are_in_force_on_every_node() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "shop.yaml", SHOP);
-    let lab = TestLab::up(&LabSpec { manifests: Some(dir.path().to_owned()), ..LabSpec::new(2, 2) });
-    let namespaces: Vec<_> = lab.state().pods.iter().map(|pod| pod.pod_namespace.clone()).collect();
-    assert_eq!(namespaces, ["shop", "default", "shop", "default"]);
-    // Of those that may not, nobody gets through at any time.
-    assert!(!reaches(&lab, "n1p2", "n2p1", false) && !reaches(&lab, "n2p2", "n2p1", true));
-    // The server's node has to hear of the client's address.
-    comes_to_reach(&lab, "n1p1", "n2p1", true);
-    let denied = lab.node("n2").unwrap().control().unwrap().dropped("policy_ingress").unwrap();
-    assert!(denied >= 1, "{denied}");
-    // The node itself always reaches its own pods.
-    let server = lab.pod("n2p1").unwrap().address(false).unwrap();
-    lab.node("n2").unwrap().namespace.must_ping(server).unwrap();
+    in_each_mode(&LabSpec { manifests: Some(dir.path().to_owned()), ..LabSpec::new(2, 2) }, |lab| {
+        let namespaces: Vec<_> = lab.state().pods.iter().map(|pod| pod.pod_namespace.clone()).collect();
+        assert_eq!(namespaces, ["shop", "default", "shop", "default"]);
+        // Of those that may not, nobody gets through at any time.
+        assert!(!reaches(lab, "n1p2", "n2p1", false) && !reaches(lab, "n2p2", "n2p1", true));
+        // The server's node has to hear of the client's address.
+        comes_to_reach(lab, "n1p1", "n2p1", true);
+        let denied = lab.node("n2").unwrap().control().unwrap().dropped("policy_ingress").unwrap();
+        assert!(denied >= 1, "{denied}");
+        // The node itself always reaches its own pods.
+        let server = lab.pod("n2p1").unwrap().address(false).unwrap();
+        lab.node("n2").unwrap().namespace.must_ping(server).unwrap();
 
-    write(dir.path(), "close.yaml", CLOSE);
-    comes_to_reach(&lab, "n1p1", "n1p2", false);
-    comes_to_reach(&lab, "n2p2", "n1p2", false);
-    // It may still call others.
-    comes_to_reach(&lab, "n1p2", "n2p2", true);
-    std::fs::remove_file(dir.path().join("close.yaml")).unwrap();
-    comes_to_reach(&lab, "n2p2", "n1p2", true);
-    // Relabelled, the client is none any more.
-    write(dir.path(), "shop.yaml", &SHOP.replace("labels: {app: client}", "labels: {app: other}"));
-    comes_to_reach(&lab, "n1p1", "n2p1", false);
+        write(dir.path(), "close.yaml", CLOSE);
+        comes_to_reach(lab, "n1p1", "n1p2", false);
+        comes_to_reach(lab, "n2p2", "n1p2", false);
+        // It may still call others.
+        comes_to_reach(lab, "n1p2", "n2p2", true);
+        std::fs::remove_file(dir.path().join("close.yaml")).unwrap();
+        comes_to_reach(lab, "n2p2", "n1p2", true);
+        // Relabelled, the client is none any more.
+        write(dir.path(), "shop.yaml", &SHOP.replace("labels: {app: client}", "labels: {app: other}"));
+        comes_to_reach(lab, "n1p1", "n2p1", false);
+        // For the next lab.
+        write(dir.path(), "shop.yaml", SHOP);
+    });
 }
 
 #[test]
 fn without_its_agent_a_node_goes_on_and_adds_nothing() {
-    let lab = TestLab::up(&LabSpec::new(1, 2));
-    let manifests = lab.state().manifests;
-    write(&manifests, "close.yaml", CLOSE);
-    comes_to_reach(&lab, "n1p1", "n1p2", false);
-    let node = lab.node("n1").unwrap();
-    node.state.agent.unwrap().end().unwrap();
-    assert!(!reaches(&lab, "n1p1", "n1p2", false));
-    comes_to_reach(&lab, "n1p2", "n1p1", true);
+    in_each_mode(&LabSpec::new(1, 2), |lab| {
+        let manifests = lab.state().manifests;
+        write(&manifests, "close.yaml", CLOSE);
+        comes_to_reach(lab, "n1p1", "n1p2", false);
+        let node = lab.node("n1").unwrap();
+        node.state.agent.unwrap().end().unwrap();
+        assert!(!reaches(lab, "n1p1", "n1p2", false));
+        comes_to_reach(lab, "n1p2", "n1p1", true);
 
-    let error = lab.add_pods(&["n1p3".parse().unwrap()]).unwrap_err();
-    let error = format!("{error:#}");
-    assert!(error.contains("no policy image names pod default/n1p3"), "{error}");
-    assert_eq!(node.control().unwrap().endpoints().unwrap().len(), 3, "the host and two pods");
-    let status = node.control().unwrap().status().unwrap().policy.unwrap();
-    assert_eq!((status.mode.as_str(), status.closed_endpoints), ("enforced", 0));
+        let error = lab.add_pods(&["n1p3".parse().unwrap()]).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("no policy image names pod default/n1p3"), "{error}");
+        assert_eq!(node.control().unwrap().endpoints().unwrap().len(), 3, "the host and two pods");
+        let status = node.control().unwrap().status().unwrap().policy.unwrap();
+        assert_eq!((status.mode.as_str(), status.closed_endpoints), ("enforced", 0));
+    });
 }
 
 /// Counts what arrives of a stream that never ends by itself; ends with the sender.
@@ -146,20 +150,21 @@ fn comes_to_flow(received: &AtomicU64, expected: bool) {
 
 #[test]
 fn a_revoked_permission_stops_a_running_transfer_and_a_renewed_one_lets_it_go_on() {
-    let lab = TestLab::up(&LabSpec::new(2, 2));
-    let manifests = lab.state().manifests;
-    let received = Arc::<AtomicU64>::default();
-    // To the pod that CLOSE closes: from its own node and from another.
-    for from in ["n1p1", "n2p1"] {
-        let sender = stream(&lab, from, "n1p2", Arc::clone(&received));
-        comes_to_flow(&received, true);
-        write(&manifests, "close.yaml", CLOSE);
-        comes_to_flow(&received, false);
-        std::fs::remove_file(manifests.join("close.yaml")).unwrap();
-        comes_to_flow(&received, true);
-        sender.shutdown(Shutdown::Both).unwrap();
-        comes_to_flow(&received, false);
-    }
+    in_each_mode(&LabSpec::new(2, 2), |lab| {
+        let manifests = lab.state().manifests;
+        let received = Arc::<AtomicU64>::default();
+        // To the pod that CLOSE closes: from its own node and from another.
+        for from in ["n1p1", "n2p1"] {
+            let sender = stream(lab, from, "n1p2", Arc::clone(&received));
+            comes_to_flow(&received, true);
+            write(&manifests, "close.yaml", CLOSE);
+            comes_to_flow(&received, false);
+            std::fs::remove_file(manifests.join("close.yaml")).unwrap();
+            comes_to_flow(&received, true);
+            sender.shutdown(Shutdown::Both).unwrap();
+            comes_to_flow(&received, false);
+        }
+    });
 }
 
 #[test]

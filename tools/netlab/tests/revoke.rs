@@ -7,7 +7,7 @@ mod common;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use common::TestLab;
+use common::{TestLab, next_takes_the_lowest};
 use heddle_netlab::{AttachMode, Lab, LabSpec, Name, Pod, Stream};
 
 /// Closes pod n1p2 to everybody.
@@ -91,16 +91,6 @@ fn a_revoked_permission_stops_a_flow_in_the_kernel_and_a_renewed_one_lets_it_go_
             comes_to_be("both directions are cached again", || cached(&lab, "n1") == 2);
             drop(stream);
             comes_to_be("what is over is not cached", || cached(&lab, "n1") == 0);
-        }
-    }
-}
-
-/// Takes a pod's addresses for another: removes what the plugin remembers of the last ones it gave, and it begins anew.
-fn next_takes_the_lowest(lab: &Lab) {
-    let directory = lab.node("n1").unwrap().state.socket.with_file_name("lib").join("ipam");
-    for file in std::fs::read_dir(directory).unwrap().flatten() {
-        if file.file_name().to_str().unwrap().starts_with("last-") {
-            std::fs::remove_file(file.path()).unwrap();
         }
     }
 }

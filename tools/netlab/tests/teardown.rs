@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{TestLab, Turn, traces};
-use heddle_netlab::{Ending, Lab, LabSpec, Name, Namespace, Process, find_binary};
+use heddle_netlab::{AttachMode, Ending, Lab, LabSpec, Name, Namespace, Process, find_binary};
 use rustix::process::Signal;
 
 /// A lab comes up in a few seconds; a machine may be busy.
@@ -47,14 +47,16 @@ fn moments() -> [std::path::PathBuf; 4] {
 fn down_leaves_nothing() {
     let turn = Turn::wait();
     let before = traces();
-    let lab = Lab::up(&LabSpec::new(2, 2), &mut ()).unwrap();
-    assert_ne!(traces(), before, "traces are seen");
-    let pod = lab.pod("n1p1").unwrap();
-    let sleeper = pod.namespace.run(|| Command::new("sleep").arg("1000").spawn()).unwrap().unwrap();
-    let sleeper = Process::of_pid(sleeper.id()).unwrap();
-    lab.down(&mut ()).unwrap();
-    assert!(!sleeper.is_alive(), "a program in a pod lives on");
-    assert_eq!(traces(), before);
+    for mode in AttachMode::ALL {
+        let lab = Lab::up(&LabSpec { mode: Some(mode), ..LabSpec::new(2, 2) }, &mut ()).unwrap();
+        assert_ne!(traces(), before, "traces are seen");
+        let pod = lab.pod("n1p1").unwrap();
+        let sleeper = pod.namespace.run(|| Command::new("sleep").arg("1000").spawn()).unwrap().unwrap();
+        let sleeper = Process::of_pid(sleeper.id()).unwrap();
+        lab.down(&mut ()).unwrap();
+        assert!(!sleeper.is_alive(), "a program in a pod lives on");
+        assert_eq!(traces(), before, "{mode}");
+    }
     drop(turn);
 }
 

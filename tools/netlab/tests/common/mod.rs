@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::process::Command;
 
-use heddle_netlab::{Lab, LabSpec, Lock, State, WhenTaken, take_down_any};
+use heddle_netlab::{AttachMode, Lab, LabSpec, Lock, State, WhenTaken, take_down_any};
 
 const TURNS: &str = "/run/heddle-lab-tests.lock";
 
@@ -38,6 +38,14 @@ impl TestLab {
         let turn = Turn::wait();
         let lab = Lab::up(spec, &mut ()).unwrap_or_else(|error| panic!("{error:#}"));
         Self { lab: Some(lab), _turn: turn }
+    }
+}
+
+/// Does the same in a lab of each attach mode, one after the other.
+pub(crate) fn in_each_mode(spec: &LabSpec, test: impl Fn(&Lab)) {
+    for mode in AttachMode::ALL {
+        println!("attach mode: {mode}");
+        test(&TestLab::up(&LabSpec { mode: Some(mode), ..spec.clone() }));
     }
 }
 
@@ -120,4 +128,15 @@ pub(crate) fn seed() -> u64 {
     let seed = chosen.unwrap_or_else(by_clock);
     println!("HEDDLE_SEED={seed}");
     seed
+}
+
+/// Makes the plugin of node n1 begin anew with the lowest free addresses. It remembers the last ones it gave, to give others as long as it
+/// can.
+pub(crate) fn next_takes_the_lowest(lab: &Lab) {
+    let directory = lab.node("n1").unwrap().state.socket.with_file_name("lib").join("ipam");
+    for file in std::fs::read_dir(directory).unwrap().flatten() {
+        if file.file_name().to_str().unwrap().starts_with("last-") {
+            std::fs::remove_file(file.path()).unwrap();
+        }
+    }
 }
