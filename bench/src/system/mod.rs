@@ -50,10 +50,11 @@ pub(crate) fn run(options: &SystemOptions) -> Result<ExitCode> {
     Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Removes what a run that was killed has left behind, its lab included.
+/// Removes what a run that was killed has left behind, its lab included; a lab that somebody wants to have stays.
 pub(crate) fn clean() -> Result<ExitCode> {
-    let lab = heddle_netlab::take_down_any(&mut ())?;
     let peers = ground::clear_leftovers()?;
+    let kept = heddle_netlab::State::current().is_ok_and(|state| state.kept);
+    let lab = !kept && heddle_netlab::take_down_any(&mut ())?;
     println!("{}", if lab || peers { "removed what was left" } else { "nothing was left" });
     Ok(ExitCode::SUCCESS)
 }
