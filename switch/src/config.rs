@@ -249,7 +249,8 @@ impl Config {
             masquerade: masquerade.unwrap_or(true),
             // Whoever says nothing about policy must not get none.
             policy: policy.unwrap_or(PolicyMode::Enforced),
-            attach: attach.unwrap_or(AttachMode::Direct),
+            // docs/adr/0011-cached-by-default.md
+            attach: attach.unwrap_or(AttachMode::Cached),
             flow_cache,
             mtu,
             uplink: uplink.flatten(),

@@ -22,7 +22,7 @@ fn defaults() {
         config.workers,
         WorkersConfig { count: 1, cores: vec![], polling: Polling::Adaptive, connections: 131_072 }
     );
-    assert_eq!(config.attach, AttachMode::Direct);
+    assert_eq!(config.attach, AttachMode::Cached);
     assert_eq!(config.flow_cache, FlowCacheConfig { flows: 131_072 });
     assert_eq!(config.frames, FramesConfig { count: 16384, size: 2048 });
 }
@@ -39,7 +39,7 @@ fn every_setting_is_read() {
         cluster_cidrs = ["10.244.0.0/16", "fd00:10:244::/48"]
         masquerade = false
         policy = "off"
-        attach = "cached"
+        attach = "direct"
         mtu = 1400
         [uplink]
         interface = "eth0"
@@ -69,7 +69,7 @@ fn every_setting_is_read() {
         cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/48".parse().unwrap()],
         masquerade: false,
         policy: PolicyMode::Off,
-        attach: AttachMode::Cached,
+        attach: AttachMode::Direct,
         flow_cache: FlowCacheConfig { flows: 1000 },
         mtu: Some(1400),
         uplink: Some(uplink),
