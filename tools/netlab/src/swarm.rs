@@ -57,6 +57,14 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Such an opener waits for a greeting: Linux loses data that two cores take in at once with the end of the handshake
+    /// (`tcp_check_req`), on any network.
+    fn opener_speaks_first(self) -> bool {
+        !matches!(self, Self::Download(_))
+    }
+}
+
 impl Swarm {
     /// Opens all the connections from one namespace to `address` in the other. Every byte is compared; what fails first is told.
     pub fn run(&self, from: &Namespace, to: &Namespace, address: IpAddr) -> Result<()> {
@@ -87,7 +95,9 @@ impl Swarm {
             self.each(seed, |kind, blocks| {
                 let mut stream = TcpStream::connect_timeout(&target, STALL).context("cannot connect")?;
                 prepare(&stream)?;
-                stream.read_exact(&mut [0]).context("no greeting")?;
+                if kind.opener_speaks_first() {
+                    stream.read_exact(&mut [0]).context("no greeting")?;
+                }
                 match kind {
                     Kind::Upload(bytes) => send_blocks(&mut stream, blocks, bytes),
                     Kind::Download(bytes) => receive_blocks(&mut stream, blocks, bytes),
@@ -105,9 +115,9 @@ impl Swarm {
         self.each(seed, |kind, blocks| {
             let mut stream = listener.accept()?.0;
             prepare(&stream)?;
-            // Linux loses data that two cores take in at once with the end of the handshake (`tcp_check_req`), on any network. Who waits
-            // for a greeting sends nothing that early.
-            stream.write_all(&[0])?;
+            if kind.opener_speaks_first() {
+                stream.write_all(&[0])?;
+            }
             match kind {
                 Kind::Upload(bytes) => receive_blocks(&mut stream, blocks, bytes),
                 Kind::Download(bytes) => send_blocks(&mut stream, blocks, bytes),

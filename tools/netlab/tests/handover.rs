@@ -1,5 +1,6 @@
-//! Flows move from the switch to the kernel while they run: thousands of connections of all sizes arrive unchanged, and the move
-//! loses nothing and lets nothing overtake.
+//! Thousands of connections of all sizes, whose flows go from the switch to the kernel, arrive unchanged, and that loses nothing and
+//! lets nothing overtake. Most flows go there with the answer to the SYN; those that do so in the middle have a fence, which
+//! `switch/bpf/tests` hold to its word.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -75,11 +76,15 @@ fn round(lab: &Lab, from: &Pod, to: &Pod, v6: bool, seed: u64) -> Round {
 }
 
 /// Repeats rounds until one has nothing that it should not have.
-fn comes_out_clean(lab: &Lab, from: &str, to: &str, is_clean: impl Fn(&Round) -> bool) {
+fn comes_out_clean(lab: &Lab, from: &str, to: &str) {
     let (from, to, seed) = (lab.pod(from).unwrap(), lab.pod(to).unwrap(), seed());
+    let is_clean = |round: Round| {
+        let Round { tcp, dropped, .. } = round;
+        dropped.is_empty() && (tcp.out_of_order, tcp.retransmitted, tcp.timeouts) == (0, 0, 0)
+    };
     for v6 in [false, true] {
         let mut rounds = (0..ROUNDS as u64).map(|number| round(lab, &from, &to, v6, seed + AT_ONCE * number));
-        assert!(rounds.any(|round| round.dropped.is_empty() && is_clean(&round)), "no round was clean");
+        assert!(rounds.any(is_clean), "no round was clean");
     }
 }
 
@@ -93,17 +98,10 @@ fn lab(nodes: u8, pods: u16) -> TestLab {
 
 #[test]
 fn on_a_node_nothing_is_lost_or_overtaken() {
-    comes_out_clean(&lab(1, 2), "n1p1", "n1p2", |round| {
-        (round.tcp.out_of_order, round.tcp.retransmitted) == (0, 0)
-    });
+    comes_out_clean(&lab(1, 2), "n1p1", "n1p2");
 }
 
-/// Beyond the switch, packets for other nodes wait in queues that each processor has of its own, and the first of a flow that the
-/// kernel forwards may come by an emptier one. That happens to one flow in some hundred on a machine of two busy processors; of
-/// flows that are not held back at all, to one in thirty.
 #[test]
-fn across_nodes_nothing_is_lost_and_little_overtaken() {
-    comes_out_clean(&lab(2, 1), "n1p1", "n2p1", |round| {
-        round.tcp.timeouts == 0 && 100 * round.tcp.out_of_order <= round.flows
-    });
+fn across_nodes_nothing_is_lost_or_overtaken() {
+    comes_out_clean(&lab(2, 1), "n1p1", "n2p1");
 }
