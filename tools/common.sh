@@ -5,7 +5,7 @@
 # What the build needs (a C compiler, clang for BPF, libelf for libbpf, m4 for libxdp) ...
 BUILD_PACKAGES=(gcc libc6-dev make pkg-config m4 clang libelf-dev zlib1g-dev)
 # ... and what labs and tests run.
-RUN_PACKAGES=(iproute2 iputils-ping ethtool nftables iperf3 procps)
+RUN_PACKAGES=(iproute2 iputils-ping ethtool nftables iperf3 procps containernetworking-plugins)
 
 # Begins a stage.
 say() {

@@ -75,10 +75,8 @@ fn a_run_reports_what_it_measured() {
     let report = std::fs::read_to_string(out.path().join("report.json")).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    let metrics: BTreeSet<_> = rows
-        .iter()
-        .map(|row| (row["scenario"].as_str().unwrap(), row["metric"].as_str().unwrap()))
-        .collect();
+    let metrics: BTreeSet<_> =
+        rows.iter().map(|row| (row["scenario"].as_str().unwrap(), row["metric"].as_str().unwrap())).collect();
     let expected = [
         ("same-node-tcp-stream", "throughput"),
         ("same-node-tcp-stream-ipv6", "throughput"),
@@ -92,7 +90,9 @@ fn a_run_reports_what_it_measured() {
     assert_eq!(metrics, BTreeSet::from(expected));
     for row in rows {
         let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}"));
-        assert!(number("value") > 0.0 && number("min") <= number("value") && number("value") <= number("max"));
+        assert!(
+            number("value") > 0.0 && number("min") <= number("value") && number("value") <= number("max")
+        );
         assert_eq!((&row["system"], &row["baseline"]), (&"bridge".into(), &"bridge".into()));
         assert_eq!((&row["ratio_to_baseline"], &row["rounds"]), (&Value::Null, &2.into()));
         assert!(["higher", "lower"].contains(&row["better"].as_str().unwrap()));

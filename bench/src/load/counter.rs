@@ -54,6 +54,7 @@ mod tests {
     //! Every moment is in one phase, and the counted time is what was asked for, or less when the load ended early.
     use std::time::Duration;
 
+    use super::Phase::{Counted, Over, WarmUp};
     use super::*;
 
     #[test]
@@ -62,7 +63,6 @@ mod tests {
         let mut counter = Counter::of(Span { warm_up: 200, measure: 500 }, start);
         let phases =
             [0, 199, 200, 699, 700, 5000].map(|ms| counter.add(1, start + Duration::from_millis(ms)));
-        use Phase::{Counted, Over, WarmUp};
         assert_eq!(phases, [WarmUp, WarmUp, Counted, Counted, Over, Over]);
         let tally = |ms| counter.tally(start + Duration::from_millis(ms));
         assert_eq!((tally(9000).amount, tally(9000).total), (2, 6));

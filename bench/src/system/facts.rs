@@ -13,12 +13,16 @@ use super::systems::System;
 
 /// How long the machine's speed is looked at, before every round.
 const PROBE: Duration = Duration::from_millis(20);
+/// A load average that can be overlooked.
+const QUIET: f64 = 0.7;
 
 /// Facts that go into the report beside the numbers.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Facts {
     /// When the run began.
     pub(crate) started: String,
+    /// Programs that wanted to run, on average, in the minute before.
+    pub(crate) load_before: f64,
     pub(crate) machine: Machine,
     pub(crate) versions: BTreeMap<&'static str, String>,
     /// What each system said of itself.
@@ -62,9 +66,20 @@ impl Facts {
             versions.extend(first_line(program, arguments).map(|version| (name, version)));
         }
         let started = first_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"]).unwrap_or_default();
+        let load_before = load_average(&read("/proc/loadavg")).unwrap_or_default();
         let steal_before = steal(&read("/proc/stat"));
         let (systems, speeds) = (BTreeMap::new(), Vec::new());
-        Ok(Self { started, machine, versions, systems, speeds, steal_before })
+        Ok(Self { started, load_before, machine, versions, systems, speeds, steal_before })
+    }
+
+    /// What to say to who starts a run on a machine that has other things to do.
+    pub(crate) fn warning(&self) -> Option<String> {
+        (self.load_before > QUIET).then(|| {
+            format!(
+                "this machine is busy (load average {:.1}): ratios will be unfair to whoever needs a core of its own",
+                self.load_before
+            )
+        })
     }
 
     /// Takes down what the systems say of themselves.
@@ -104,6 +119,11 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         let (key, value) = line.split_once(':')?;
         (key.trim() == name).then(|| value.trim())
     })
+}
+
+/// The first number of proc(5)'s `loadavg`: that of the last minute.
+fn load_average(text: &str) -> Option<f64> {
+    text.split_whitespace().next()?.parse().ok()
 }
 
 fn kib(value: &str) -> Option<u64> {
@@ -151,6 +171,12 @@ mod tests {
         assert_eq!(field(cpu, "model name"), Some("Some Processor: fast"));
         assert_eq!(field(cpu, "bogomips"), None);
         assert_eq!(field("MemTotal:        8000000 kB\n", "MemTotal").and_then(kib), Some(8_000_000));
+    }
+
+    #[test]
+    fn load() {
+        assert_eq!(load_average("7.41 6.54 5.77 9/233 1234\n"), Some(7.41));
+        assert_eq!(load_average(""), None);
     }
 
     #[test]

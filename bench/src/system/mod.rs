@@ -39,6 +39,9 @@ pub(crate) fn run(options: &SystemOptions) -> Result<ExitCode> {
         .with_context(|| format!("cannot make {}", options.out.display()))?;
     let mut progress = Progress::new(&plan)?;
     let mut facts = Facts::gather()?;
+    if let Some(warning) = facts.warning() {
+        eprintln!("warning: {warning}");
+    }
     let ground = Ground::take()?;
     let results = session::measure(&plan, &ground, &mut facts, &mut progress)?;
     ground.clear()?;

@@ -2,7 +2,6 @@
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use serde::Serialize;
 
 use super::scenario::{Scenario, SystemName};
 use crate::args::SystemOptions;
@@ -13,7 +12,6 @@ use crate::load::Span;
 pub(crate) struct Plan {
     pub(crate) quick: bool,
     pub(crate) systems: Vec<SystemName>,
-    pub(crate) left_out: Vec<LeftOut>,
     pub(crate) scenarios: Vec<Scenario>,
     /// One after the other. There can be one lab at a time, so Heddle's modes take turns in laps; the peers are up, and
     /// measured, in all of them.
@@ -31,13 +29,6 @@ pub(crate) struct Lap {
     pub(crate) peers: Vec<SystemName>,
 }
 
-/// A system that nobody excluded and that cannot be measured all the same.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct LeftOut {
-    pub(crate) system: SystemName,
-    pub(crate) why: String,
-}
-
 /// How the idle node is watched.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IdlePlan {
@@ -47,19 +38,12 @@ pub(crate) struct IdlePlan {
 
 impl Plan {
     pub(crate) fn of(options: &SystemOptions) -> Result<Self> {
-        let mut left_out = Vec::new();
         let mut systems = options.systems.clone();
         if systems.is_empty() {
-            for &system in SystemName::value_variants() {
-                match available(system) {
-                    Ok(()) => systems.push(system),
-                    Err(error) => left_out.push(LeftOut { system, why: format!("{error:#}") }),
-                }
-            }
+            systems = SystemName::value_variants().to_vec();
         }
         systems.sort_unstable();
         systems.dedup();
-        systems.iter().try_for_each(|system| available(*system))?;
         let chosen = |scenario: &Scenario| {
             let name = scenario.to_string();
             options.scenarios.is_empty() || options.scenarios.iter().any(|word| name.contains(word.as_str()))
@@ -74,7 +58,6 @@ impl Plan {
             quick,
             laps: laps(&systems, repeat),
             systems,
-            left_out,
             scenarios,
             rounds: options.rounds.unwrap_or(rounds),
             span: Span { warm_up, measure: options.slice.unwrap_or(measure) },
@@ -84,18 +67,6 @@ impl Plan {
                 IdlePlan { windows: 5, seconds: 4.0 }
             },
         })
-    }
-
-    /// The systems of a lap that take part in a scenario, in the order of a round: every round another one begins, so
-    /// that none is always measured behind the same one.
-    pub(crate) fn turn(&self, lap: &Lap, scenario: Scenario, round: usize) -> Vec<SystemName> {
-        let up = |name: &&SystemName| lap.heddle == Some(**name) || lap.peers.contains(name);
-        let mut turn: Vec<_> = scenario.systems().iter().filter(up).copied().collect();
-        if !turn.is_empty() {
-            let first = round % turn.len();
-            turn.rotate_left(first);
-        }
-        turn
     }
 
     /// The modes of Heddle that are measured while idle.
@@ -111,14 +82,23 @@ impl Plan {
 
     /// Loads to run in all.
     pub(crate) fn slices(&self) -> usize {
-        let of_lap =
-            |lap: &Lap| self.of_a_round().map(|scenario| self.turn(lap, scenario, 0).len()).sum::<usize>();
+        let of_lap = |lap: &Lap| self.of_a_round().map(|scenario| lap.turn(scenario, 0).len()).sum::<usize>();
         self.laps.iter().map(of_lap).sum::<usize>() * self.rounds as usize
     }
 }
 
-fn available(_: SystemName) -> Result<()> {
-    Ok(())
+impl Lap {
+    /// The systems that take part in a scenario, in the order of a round: every round another one begins, so that none is
+    /// always measured behind the same one.
+    pub(crate) fn turn(&self, scenario: Scenario, round: usize) -> Vec<SystemName> {
+        let up = |name: &&SystemName| self.heddle == Some(**name) || self.peers.contains(name);
+        let mut turn: Vec<_> = scenario.systems().iter().filter(up).copied().collect();
+        if !turn.is_empty() {
+            let first = round % turn.len();
+            turn.rotate_left(first);
+        }
+        turn
+    }
 }
 
 fn laps(systems: &[SystemName], repeat: usize) -> Vec<Lap> {
@@ -160,7 +140,7 @@ mod tests {
     fn every_round_another_one_begins() {
         use SystemName::{Bridge, HeddleDirect, Ovs};
         let plan = plan(&[HeddleDirect, Bridge, Ovs], &["same-node-udp"]).unwrap();
-        let turn = |round| plan.turn(&plan.laps[0], plan.scenarios[0], round);
+        let turn = |round| plan.laps[0].turn(plan.scenarios[0], round);
         assert_eq!(turn(0), [HeddleDirect, Bridge, Ovs]);
         assert_eq!(turn(1), [Bridge, Ovs, HeddleDirect]);
         assert_eq!(turn(3), turn(0));

@@ -67,7 +67,7 @@ struct Session<'a> {
 impl Session<'_> {
     fn round(&mut self, lap: &Lap, up: &mut [&mut dyn System], progress: &mut Progress) -> Result<()> {
         for scenario in self.plan.of_a_round() {
-            for name in self.plan.turn(lap, scenario, self.round) {
+            for name in lap.turn(scenario, self.round) {
                 let Some(system) = up.iter_mut().find(|system| system.name() == name) else { continue };
                 progress.slice(self.round, scenario, name);
                 let measured = self.slice(scenario, &mut **system, progress);

@@ -78,7 +78,7 @@ impl Running {
     fn start(place: &Place, end: End, slice: &Slice<'_>, address: SocketAddr) -> Result<Self> {
         // This very program, also when its file was replaced meanwhile.
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("heddle-bench").arg("load").args([name(slice.kind), name(end)]);
+        command.arg0("heddle-bench").arg("load").args([name(&slice.kind), name(&end)]);
         command.args(["--address", &address.to_string()]);
         command.args(["--warm-up", &slice.span.warm_up.to_string()]);
         command.args(["--measure", &slice.span.measure.to_string()]);
@@ -100,7 +100,7 @@ impl Running {
                 Ok(line) => return Ok(line),
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait()?;
-                    bail!("the {} ended with nothing to say ({status}){}", name(self.end), self.complaint());
+                    bail!("the {} ended with nothing to say ({status}){}", name(&self.end), self.complaint());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -109,9 +109,9 @@ impl Running {
                 && let Some(status) = other.child.try_wait()?
                 && !status.success()
             {
-                bail!("the {} failed{}", name(other.end), other.complaint());
+                bail!("the {} failed{}", name(&other.end), other.complaint());
             }
-            ensure!(Instant::now() < wait.deadline, "the {} does not end", name(self.end));
+            ensure!(Instant::now() < wait.deadline, "the {} does not end", name(&self.end));
         }
     }
 
@@ -134,6 +134,6 @@ impl Drop for Running {
 }
 
 /// As the command line has it.
-fn name(value: impl ValueEnum) -> String {
+fn name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

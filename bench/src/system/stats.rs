@@ -33,11 +33,11 @@ pub(crate) struct Sample {
     pub(crate) value: f64,
 }
 
-/// `these` in units of `those`: each is divided by the one of the same round, taken within seconds of it, so that the
+/// `samples` in units of `base`: each is divided by the one of the same round, taken within seconds of it, so that the
 /// machine's changes of speed cancel out.
-pub(crate) fn ratio(these: &[Sample], those: &[Sample]) -> Option<Summary> {
-    let of_round = |round| those.iter().find(|that| that.round == round);
-    Summary::of(these.iter().filter_map(|this| Some(this.value / of_round(this.round)?.value)))
+pub(crate) fn ratio(samples: &[Sample], base: &[Sample]) -> Option<Summary> {
+    let of_round = |round| base.iter().find(|sample| sample.round == round);
+    Summary::of(samples.iter().filter_map(|sample| Some(sample.value / of_round(sample.round)?.value)))
 }
 
 #[cfg(test)]
@@ -45,17 +45,17 @@ mod tests {
     //! Medians are of the values there are, and ratios of pairs from one round only.
     use super::*;
 
-    fn summary(min: f64, median: f64, max: f64) -> Option<Summary> {
-        Some(Summary { min, median, max })
+    fn summary(min: f64, median: f64, max: f64) -> Summary {
+        Summary { min, median, max }
     }
 
     #[test]
     fn medians() {
         assert_eq!(Summary::of([]), None);
         assert_eq!(Summary::of([f64::NAN]), None);
-        assert_eq!(Summary::of([2.0]), summary(2.0, 2.0, 2.0));
-        assert_eq!(Summary::of([9.0, 1.0, 2.0]), summary(1.0, 2.0, 9.0));
-        assert_eq!(Summary::of([4.0, 1.0, 2.0, f64::INFINITY, 100.0]), summary(1.0, 3.0, 100.0));
+        assert_eq!(Summary::of([2.0]), Some(summary(2.0, 2.0, 2.0)));
+        assert_eq!(Summary::of([9.0, 1.0, 2.0]), Some(summary(1.0, 2.0, 9.0)));
+        assert_eq!(Summary::of([4.0, 1.0, 2.0, f64::INFINITY, 100.0]), Some(summary(1.0, 3.0, 100.0)));
     }
 
     #[test]
@@ -66,7 +66,7 @@ mod tests {
         // The machine doubled its speed after round 1; the ratio does not see it.
         let fast = samples(&[(0, 3.0), (1, 3.3), (2, 6.0), (7, 1000.0)]);
         let slow = samples(&[(2, 4.0), (1, 2.0), (0, 2.0), (5, 0.1)]);
-        assert_eq!(ratio(&fast, &slow), summary(1.5, 1.5, 1.65));
+        assert_eq!(ratio(&fast, &slow), Some(summary(1.5, 1.5, 1.65)));
         assert_eq!(ratio(&fast, &samples(&[(9, 1.0)])), None);
         assert_eq!(ratio(&fast[..1], &samples(&[(0, 0.0)])), None);
     }

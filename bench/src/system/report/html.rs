@@ -37,7 +37,7 @@ pub(super) fn page(report: &Report) -> String {
     );
     targets(&mut page, report);
     machine(&mut page, report);
-    troubles(&mut page, report);
+    failures(&mut page, report);
     for scenario in scenarios(report) {
         chapter(&mut page, report, scenario);
     }
@@ -45,11 +45,9 @@ pub(super) fn page(report: &Report) -> String {
 }
 
 fn scenarios(report: &Report) -> Vec<Scenario> {
+    // Rows are sorted by them.
     let mut scenarios: Vec<_> = report.rows.iter().map(|row| row.scenario).collect();
-    scenarios.sort_unstable();
     scenarios.dedup();
-    let order = Scenario::all();
-    scenarios.sort_by_key(|scenario| order.iter().position(|other| other == scenario));
     scenarios
 }
 
@@ -90,6 +88,10 @@ fn machine(page: &mut String, report: &Report) {
             format!("bridge-nf-call-iptables {}; no rules are set", machine.bridge_netfilter),
         ),
     ];
+    facts.push((
+        "busy with other things".to_owned(),
+        format!("load average {:.1} when the run began", report.facts.load_before),
+    ));
     if let Some(speed) = report.speed {
         let spread = (speed.max / speed.min - 1.0) * 100.0;
         facts.push((
@@ -113,14 +115,11 @@ fn machine(page: &mut String, report: &Report) {
     page.push_str("</table>\n");
 }
 
-fn troubles(page: &mut String, report: &Report) {
-    if report.left_out.is_empty() && report.failures.is_empty() {
+fn failures(page: &mut String, report: &Report) {
+    if report.failures.is_empty() {
         return;
     }
-    page.push_str("<h2>What is not here</h2>\n<ul>\n");
-    for left_out in &report.left_out {
-        let _ = writeln!(page, "<li>{}: {}</li>", left_out.system, escape(&left_out.why));
-    }
+    page.push_str("<h2>Loads that failed</h2>\n<ul>\n");
     for failure in &report.failures {
         let (round, title) = (failure.round + 1, failure.scenario.title());
         let _ =

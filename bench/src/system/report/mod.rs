@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::facts::Facts;
-use super::plan::{LeftOut, Plan};
+use super::plan::Plan;
 use super::results::{Failure, Results};
 use super::scenario::{Scenario, SystemName};
 use super::stats::Summary;
@@ -39,7 +39,6 @@ pub(crate) struct Report {
     rows: Vec<Row>,
     targets: Vec<Outcome>,
     latencies: Vec<Curve>,
-    left_out: Vec<LeftOut>,
     failures: Vec<Failure>,
     /// Rows that were to be measured, and have no single measurement.
     missing: usize,
@@ -70,7 +69,6 @@ impl Report {
             rows: rows::of(&results),
             targets: targets::outcomes(&results),
             latencies,
-            left_out: plan.left_out.clone(),
             missing: rows::missing(plan, &results),
             failures: results.failures,
         }

@@ -39,7 +39,14 @@ pub(crate) struct Ratio {
 
 /// All rows, in the order of scenarios, then systems.
 pub(super) fn of(results: &Results) -> Vec<Row> {
-    results.all().filter_map(|(scenario, system, metric, _)| row(results, scenario, system, metric)).collect()
+    let mut rows: Vec<Row> = results
+        .all()
+        .filter_map(|(scenario, system, metric, _)| row(results, scenario, system, metric))
+        .collect();
+    let order = Scenario::all();
+    // Stable: within a scenario the order of the results stays.
+    rows.sort_by_key(|row| order.iter().position(|scenario| *scenario == row.scenario));
+    rows
 }
 
 fn row(results: &Results, scenario: Scenario, system: SystemName, metric: Metric) -> Option<Row> {

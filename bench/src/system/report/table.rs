@@ -19,9 +19,6 @@ pub(crate) fn print(report: &Report) -> Result<()> {
         }
         writeln!(out)?;
     }
-    for left_out in &report.left_out {
-        writeln!(out, "left out: {}: {}", left_out.system, left_out.why)?;
-    }
     if !report.failures.is_empty() {
         writeln!(out, "{} loads failed; the report names them", report.failures.len())?;
     }
