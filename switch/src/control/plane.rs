@@ -54,7 +54,7 @@ pub(super) struct Plane {
     lines: Option<(Links, Sender<Message>)>,
     /// Flows that a cache has room for.
     flows: u32,
-    /// What a trunk has to let through.
+    /// Largest IP packet of a pod.
     pod_mtu: u16,
     /// Of the policy that was published last.
     policy_generation: u32,

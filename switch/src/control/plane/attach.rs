@@ -14,6 +14,7 @@ use super::super::host;
 use super::cache::{self, Cache, Parts};
 use super::mirror::Surroundings;
 use super::{Attachment, LOOK_EVERY, PATIENCE, Plane, mode_name, socket_error, trunk};
+use crate::config::MAX_MTU;
 use crate::pipeline::Ingress;
 use crate::ports::{PortId, XskPort};
 use crate::stats::PortStats;
@@ -164,7 +165,8 @@ impl Plane {
         let (links, orders) = self.lines.take().ok_or("the flow cache could not be set up before")?;
         let workers = self.crew.len() as u16;
         let (mut ports, mut trunks) = (Vec::new(), Vec::new());
-        let mtu = self.pod_mtu.into();
+        // As much as native XDP allows: what is too large for its way has to come up, for its sender to be told.
+        let mtu = MAX_MTU.into();
         for worker in 0..workers {
             let near = self
                 .runtime

@@ -19,7 +19,7 @@ use report::Report;
 pub(crate) fn run() -> Result<ExitCode> {
     let mut progress = Progress::new()?;
     let mut report = Report::default();
-    print("Heddle demo: two nodes, two pods each, every packet through the switch in userspace\n")?;
+    print("Heddle demo: two nodes, two pods each, judged by the switch, forwarded by its flow cache\n")?;
 
     let mut raised = None;
     report.check("lab", "two nodes and four pods up, attached by heddle-cni", || {
