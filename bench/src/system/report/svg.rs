@@ -46,7 +46,7 @@ pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
             r#"<text class="label" x="{label}" y="{text}" text-anchor="end">{name}</text>
 <rect class="bar {class}" x="{LEFT}" y="{top}" width="{width:.1}" height="{BAR}" rx="2"/>
 <path class="whisker" d="M{low:.1} {middle}H{high:.1}M{low:.1} {upper}v8M{high:.1} {upper}v8"/>
-<text class="figure" x="{number:.1}" y="{text}">{value}<tspan class="note">  {note}</tspan></text>"#,
+<text class="figure" x="{number:.1}" y="{text}">{value}<tspan class="note" dx="8">{note}</tspan></text>"#,
             label = LEFT - 8.0,
             text = middle + 4.5,
             name = escape(&bar.label),
@@ -70,7 +70,8 @@ pub(super) fn curves(title: &str, unit: &str, lines: &[Line]) -> String {
     let [left, top, right, bottom] = PLOT;
     let xs = || lines.iter().flat_map(|line| &line.points).map(|(x, _)| *x).filter(|x| *x > 0.0);
     let (least, most) = (xs().fold(f64::MAX, f64::min), xs().fold(f64::MIN_POSITIVE, f64::max));
-    let (from, to) = (least.log10().floor(), (most.log10().ceil()).max(least.log10().floor() + 1.0));
+    // A little more than there is, so that there is a scale also for a single point.
+    let (from, to) = ((least * 0.9).log10(), (most * 1.1).log10());
     let x = |value: f64| left + (value.log10() - from) / (to - from) * (right - left);
     let y = |share: f64| bottom - share * (bottom - top);
     let mut svg = open(title, bottom + 46.0);
@@ -114,14 +115,15 @@ pub(super) fn curves(title: &str, unit: &str, lines: &[Line]) -> String {
     svg + "</svg>\n"
 }
 
-/// Powers of ten from 10^`from` to 10^`to`.
+/// Round numbers from 10^`from` to 10^`to`: 1, 2 and 5 of each power of ten.
 fn steps(from: f64, to: f64) -> Vec<f64> {
-    let mut exponent = from;
+    let mut power = from.floor();
     let mut steps = Vec::new();
-    while exponent <= to {
-        steps.push(10f64.powf(exponent));
-        exponent += 1.0;
+    while power <= to {
+        steps.extend([1.0, 2.0, 5.0].map(|digit| digit * 10f64.powf(power)));
+        power += 1.0;
     }
+    steps.retain(|step| (from..=to).contains(&step.log10()));
     steps
 }
 
@@ -176,7 +178,7 @@ mod tests {
         assert_eq!(points.len(), 2);
         let [left, top, right, bottom] = PLOT;
         assert!(points.iter().all(|(x, y)| (left..=right).contains(x) && (top..=bottom).contains(y)));
-        assert!(svg.contains(">10 µs<") && svg.contains(">1000 µs<"));
+        assert!(svg.contains(">20 µs<") && svg.contains(">500 µs<") && !svg.contains(">1000 µs<"));
         assert!(curves("t", "µs", &[]).ends_with("</svg>\n"));
     }
 }
