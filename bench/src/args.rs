@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::load::{End, Kind, Span};
 use crate::system::SystemName;
@@ -41,12 +42,28 @@ pub(crate) struct SystemOptions {
     /// Only scenarios with one of these words in their names, such as tcp-stream or same-node
     #[arg(long, value_name = "WORD", value_delimiter = ',')]
     pub(crate) scenarios: Vec<String>,
+    /// Where the two ends of requests and of connections run
+    #[arg(long, value_enum, default_value_t = Placement::OneCore)]
+    pub(crate) placement: Placement,
     /// Rounds each lab is up for, instead of what suits
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
     /// Milliseconds that are measured of each load, instead of what suits
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(20..=10_000))]
     pub(crate) slice: Option<u64>,
+}
+
+/// Where the two ends run of loads in which only one of them works at a time. Wherever that is left to the scheduler, it is
+/// the difference between one core and two that is measured: waking a core of a virtual machine takes longer than all the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Placement {
+    /// Both on the first core
+    OneCore,
+    /// The client on the first, the server on the second
+    TwoCores,
+    /// As the scheduler likes
+    Free,
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +75,9 @@ pub(crate) struct LoadOptions {
     /// Where the server listens
     #[arg(long)]
     pub(crate) address: SocketAddr,
+    /// The only core it may run on
+    #[arg(long)]
+    pub(crate) core: Option<usize>,
     #[command(flatten)]
     pub(crate) span: Span,
 }
@@ -79,9 +99,9 @@ mod tests {
         for line in [
             "heddle-bench system --out /tmp/report --quick",
             "heddle-bench system --out r --systems heddle-direct,bridge --scenarios tcp-stream",
-            "heddle-bench system --out r --rounds 5 --slice 500",
+            "heddle-bench system --out r --rounds 5 --slice 500 --placement free",
             "heddle-bench clean",
-            "heddle-bench load ping-pong client --address [fd00::1]:20000 --warm-up 100 --measure 500",
+            "heddle-bench load ping-pong client --address [fd00::1]:20000 --core 0 --warm-up 100 --measure 500",
         ] {
             Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

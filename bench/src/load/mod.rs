@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::args::LoadOptions;
@@ -92,7 +94,8 @@ impl Tally {
 
 /// Runs one end in this process, and prints its tally.
 pub(crate) fn run(options: &LoadOptions) -> Result<()> {
-    let LoadOptions { kind, end, address, span } = options;
+    let LoadOptions { kind, end, address, core, span } = options;
+    core.map(stay_on).transpose()?;
     end_in_time(*span)?;
     let tally = match (kind, end) {
         (Kind::Stream, End::Server) => stream::serve(*address, *span),
@@ -114,6 +117,12 @@ pub(crate) fn run(options: &LoadOptions) -> Result<()> {
 fn announce() -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{READY}").and_then(|()| out.flush()).context("nobody listens")
+}
+
+fn stay_on(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &cores).with_context(|| format!("there is no core {core}"))
 }
 
 /// The last resort against a load that hangs in a system call: its pod's network may swallow everything.

@@ -69,7 +69,8 @@ impl Metric {
                 "µs",
                 Lower,
                 "One byte there and one back over an open TCP connection, nothing else under way: half of the requests waited \
-                 no longer than this. Both pods sleep while they wait, so waking a process is part of it, twice.",
+                 no longer than this. Both pods sleep while they wait, so waking a process is part of it, twice; waking a core is only \
+                 where the two were kept apart (the placement, above).",
             ),
             Self::LatencyP99 => (
                 "p99",

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use super::scenario::{Scenario, SystemName};
-use crate::args::SystemOptions;
+use crate::args::{Placement, SystemOptions};
 use crate::load::Span;
 
 /// What is measured, how often and how long.
@@ -19,6 +19,7 @@ pub(crate) struct Plan {
     /// In each lap.
     pub(crate) rounds: u32,
     pub(crate) span: Span,
+    pub(crate) placement: Placement,
     pub(crate) idle: IdlePlan,
 }
 
@@ -61,6 +62,7 @@ impl Plan {
             scenarios,
             rounds: options.rounds.unwrap_or(rounds),
             span: Span { warm_up, measure: options.slice.unwrap_or(measure) },
+            placement: options.placement,
             idle: if quick {
                 IdlePlan { windows: 3, seconds: 1.5 }
             } else {
@@ -122,8 +124,16 @@ mod tests {
     fn plan(systems: &[SystemName], scenarios: &[&str]) -> Result<Plan> {
         let scenarios = scenarios.iter().map(ToString::to_string).collect();
         let systems = systems.to_vec();
-        let out = PathBuf::new();
-        Plan::of(&SystemOptions { out, quick: true, systems, scenarios, rounds: Some(2), slice: Some(50) })
+        let (out, placement) = (PathBuf::new(), Placement::Free);
+        Plan::of(&SystemOptions {
+            out,
+            quick: true,
+            systems,
+            placement,
+            scenarios,
+            rounds: Some(2),
+            slice: Some(50),
+        })
     }
 
     #[test]

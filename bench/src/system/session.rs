@@ -91,7 +91,8 @@ impl Session<'_> {
         system.wake()?;
         let before = system.map_operations()?;
         let [from, to] = system.ends(reach).context("it has no pods so far apart")?;
-        let slice = Slice { from, to, v6, kind, span: self.plan.span, port: self.next_port() };
+        let (span, placement) = (self.plan.span, self.plan.placement);
+        let slice = Slice { from, to, v6, kind, span, placement, port: self.next_port() };
         let counted = slice.run(progress.interrupt());
         system.rest()?;
         let counted = counted?;

@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use heddle_netlab::Interrupt;
 
 use super::place::Place;
+use crate::args::Placement;
 use crate::load::{End, GRACE, Kind, READY, Span, Tally};
 
 /// How often an interrupt, and the end that is not waited for, are looked at.
@@ -25,6 +26,7 @@ pub(crate) struct Slice<'a> {
     pub(crate) v6: bool,
     pub(crate) kind: Kind,
     pub(crate) span: Span,
+    pub(crate) placement: Placement,
     pub(crate) port: u16,
 }
 
@@ -54,6 +56,18 @@ impl Slice<'_> {
         }
         Ok(counted)
     }
+
+    /// Where an end has to run, if it is not for the scheduler to decide. Streams and packets keep both ends busy, on as
+    /// many cores as there are.
+    fn core(&self, end: End) -> Option<usize> {
+        let alternate = matches!(self.kind, Kind::PingPong | Kind::Connections);
+        match (self.placement, end) {
+            _ if !alternate => None,
+            (Placement::Free, _) => None,
+            (Placement::OneCore, _) | (Placement::TwoCores, End::Client) => Some(0),
+            (Placement::TwoCores, End::Server) => Some(1),
+        }
+    }
 }
 
 fn parse(line: &str) -> Result<Tally> {
@@ -82,6 +96,9 @@ impl Running {
         command.args(["--address", &address.to_string()]);
         command.args(["--warm-up", &slice.span.warm_up.to_string()]);
         command.args(["--measure", &slice.span.measure.to_string()]);
+        if let Some(core) = slice.core(end) {
+            command.args(["--core", &core.to_string()]);
+        }
         // Out of reach of the terminal's Ctrl-C: whoever started it ends it.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = place.netns()?.spawn(&mut command)?;

@@ -6,6 +6,7 @@ use super::Report;
 use super::rows::Row;
 use super::svg::{Bar, Line, bars, curves, escape};
 use super::table::{figure, verdict};
+use crate::args::Placement;
 use crate::system::metric::{Better, Metric};
 use crate::system::scenario::Scenario;
 
@@ -95,6 +96,12 @@ fn machine(page: &mut String, report: &Report) {
         "busy with other things".to_owned(),
         format!("load average {:.1} when the run began", report.facts.load_before),
     ));
+    let placement = match report.placement {
+        Placement::OneCore => "both ends on the first core",
+        Placement::TwoCores => "the client on the first core, the server on the second",
+        Placement::Free => "wherever the scheduler put the ends",
+    };
+    facts.push(("placement of requests and connections".to_owned(), placement.to_owned()));
     if let Some(speed) = report.speed {
         let spread = (speed.max / speed.min - 1.0) * 100.0;
         facts.push((

@@ -16,6 +16,7 @@ use super::plan::Plan;
 use super::results::{Failure, Results};
 use super::scenario::{Scenario, SystemName};
 use super::stats::Summary;
+use crate::args::Placement;
 use rows::Row;
 use targets::Outcome;
 
@@ -31,6 +32,8 @@ pub(crate) struct Report {
     rounds: usize,
     slice_milliseconds: u64,
     warm_up_milliseconds: u64,
+    /// Where both ends of requests and connections ran.
+    placement: Placement,
     #[serde(flatten)]
     facts: Facts,
     /// Steps of a fixed computation in a microsecond, before every round.
@@ -63,6 +66,7 @@ impl Report {
             rounds: plan.laps.len() * plan.rounds as usize,
             slice_milliseconds: plan.span.measure,
             warm_up_milliseconds: plan.span.warm_up,
+            placement: plan.placement,
             speed: facts.speed(),
             stolen_percent: facts.stolen_percent(),
             facts,
