@@ -154,3 +154,27 @@ impl Drop for Running {
 fn name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    //! Ends that take turns are kept where they were asked to be, ends that both work are not.
+    use super::*;
+
+    #[test]
+    fn only_ends_that_take_turns_are_placed() {
+        let place = Place::named("hb-nowhere", Vec::new());
+        let span = Span { warm_up: 1, measure: 1 };
+        let cores = |kind, placement| {
+            let slice = Slice { from: &place, to: &place, v6: false, kind, span, placement, port: 1 };
+            [End::Client, End::Server].map(|end| slice.core(end))
+        };
+        for kind in [Kind::PingPong, Kind::Connections] {
+            assert_eq!(cores(kind, Placement::OneCore), [Some(0), Some(0)]);
+            assert_eq!(cores(kind, Placement::TwoCores), [Some(0), Some(1)]);
+            assert_eq!(cores(kind, Placement::Free), [None, None]);
+        }
+        for kind in [Kind::Stream, Kind::Packets] {
+            assert_eq!(cores(kind, Placement::OneCore), [None, None]);
+        }
+    }
+}
