@@ -14,7 +14,7 @@ use super::systems::System;
 /// How long the machine's speed is looked at, before every round.
 const PROBE: Duration = Duration::from_millis(20);
 /// A load average that can be overlooked.
-const QUIET: f64 = 0.7;
+const QUIET: f64 = 1.0;
 
 /// Facts that go into the report beside the numbers.
 #[derive(Debug, Clone, Serialize)]

@@ -85,6 +85,7 @@ fn targets(outcomes: &[Outcome]) -> Table {
 pub(super) fn verdict(outcome: &Outcome) -> String {
     match (outcome.met, outcome.missed_by_percent) {
         (Some(true), _) => "met".to_owned(),
+        (Some(false), Some(by)) if by < 10.0 => format!("missed by {by:.1} %"),
         (Some(false), Some(by)) => format!("missed by {by:.0} %"),
         _ => "not measured".to_owned(),
     }
