@@ -105,6 +105,9 @@ static __always_inline int send_up(struct __sk_buff *skb, __u32 trunk, __u32 hop
 	else if (tag_kind(eth->h_dest) == TAG_FENCE)
 		/* A forged one. No MAC is as good as one that nobody has. */
 		__builtin_memset(eth->h_dest, 0, ETH_ALEN);
+	/* The tag is beside the packet and gets lost on the way: the worker is to see that it is no plain IP packet. */
+	if (skb->vlan_present)
+		eth->h_proto = bpf_htons(ETH_P_8021Q);
 	count(outcome);
 	return bpf_redirect(trunk, 0);
 }

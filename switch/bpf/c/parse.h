@@ -79,6 +79,18 @@ static __always_inline enum parsed parse_transport(void *l4, void *end, __u32 le
 	return PARSED_UNUSUAL;
 }
 
+/* RFC 1071: with its checksum, a header without options sums up to all ones. */
+static __always_inline int ipv4_checksum_is_right(const struct iphdr *ip)
+{
+	const __u32 *words = (const __u32 *)ip;
+	__u64 sum = (__u64)words[0] + words[1] + words[2] + words[3] + words[4];
+
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff;
+}
+
 static __always_inline enum parsed parse_ipv4(void *l3, void *end, struct packet *packet)
 {
 	struct iphdr *ip = l3;
@@ -89,6 +101,8 @@ static __always_inline enum parsed parse_ipv4(void *l3, void *end, struct packet
 		return PARSED_UNUSUAL;
 	/* Padding would have to be cut off, and a longer length is a lie. */
 	if (bpf_ntohs(ip->tot_len) != packet->length)
+		return PARSED_UNUSUAL;
+	if (!ipv4_checksum_is_right(ip))
 		return PARSED_UNUSUAL;
 	packet->key.source[2] = bpf_htonl(0xffff);
 	packet->key.source[3] = ip->saddr;

@@ -32,17 +32,10 @@ pub(super) async fn set_up(netlink: &Netlink, facts: &NodeFacts) -> Result<Link,
             netlink.set_mtu(end, mtu).await?;
         }
     }
-    match facts.attach {
-        AttachMode::Direct => {
-            // The switch sees what Linux hands to the veth: without this, checksums nobody has filled in yet.
-            set_offload(LINUX_SIDE, Offload::TxChecksum, false)?;
-            netlink.set_queueing(&link).await?;
-        }
-        // What goes up is made whole on the trunk, and what does not need not be.
-        AttachMode::Cached => {
-            set_offload(LINUX_SIDE, Offload::TxChecksum, true)?;
-            set_offload(LINUX_SIDE, Offload::Tso, true)?;
-        }
+    if facts.attach == AttachMode::Direct {
+        // The switch sees what Linux hands to the veth: without this, checksums nobody has filled in yet.
+        set_offload(LINUX_SIDE, Offload::TxChecksum, false)?;
+        netlink.set_queueing(&link).await?;
     }
     if has_ipv6() {
         set_ipv6_enabled(SWITCH_SIDE, false)?;
@@ -57,6 +50,13 @@ pub(super) async fn set_up(netlink: &Netlink, facts: &NodeFacts) -> Result<Link,
     forward()?;
     route(netlink, facts, &link).await?;
     Ok(link)
+}
+
+/// Lets Linux leave checksums and segmentation to the cached port: what goes up is made whole on the trunk, and what does not need
+/// not be. Only once nothing of a direct port is left on the switch's end, whose XDP program forbids it.
+pub(super) fn offload() -> heddle_netdev::Result<()> {
+    set_offload(LINUX_SIDE, Offload::TxChecksum, true)?;
+    set_offload(LINUX_SIDE, Offload::Tso, true)
 }
 
 /// Removes the pair, and with it the routes.

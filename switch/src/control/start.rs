@@ -74,7 +74,9 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     } else {
         tracing::warn!("a call does not end; stopping without it");
     }
-    tracing::info!("stopped; pods stay closed until the next start");
+    tracing::info!(
+        "stopped; flows in the flow cache go on, everything else of pods is dropped until the next start"
+    );
     served
 }
 
@@ -115,6 +117,11 @@ fn set_up(
     control.add_host(host_link.mac.unwrap_or_default(), mtu, &attached)?;
     control.restore()?;
     control.plane.settle();
+    if config.attach == AttachMode::Cached
+        && let Err(error) = host::offload()
+    {
+        tracing::warn!(%error, "the host's packets to pods are segmented early, which costs throughput");
+    }
     Ok((control, uplink))
 }
 

@@ -58,7 +58,7 @@ pub enum Written {
 #[error("flow cache: {0}")]
 pub struct MapError(pub String);
 
-/// The kernel's map of judged flows. Only the keeper writes it.
+/// The kernel's map of judged flows. The keeper writes it; a worker only adds flows that begin.
 pub trait FlowMap: Send + Debug {
     /// Writes flows; says for each, in order, what became of it.
     fn insert(&mut self, flows: &[(MapKey, CachedFlow)]) -> Result<Vec<Written>, MapError>;

@@ -11,7 +11,8 @@
 //!
 //! So the cache never decides anything: a flow is written only when the endpoints at both ends have judged it at the generations
 //! that their hops still have, and whoever changes its mind recalls it. That nothing is overtaken while a flow moves from
-//! the switch to the kernel is the kernel's part: it counts what is under way (`switch/bpf/c/flow_cache.h`, fences).
+//! the switch to the kernel is the kernel's part: it counts what is under way (`pass_fence` in `switch/bpf/c/decide.h`). A TCP connection
+//! begins in the kernel: its worker writes both flows with the SYN-ACK, when nothing is under way, and tells the keeper.
 //!
 //! The map outlives the daemon. The next keeper [takes it over](Order::TakeOver): the workers get their connections back from
 //! it and judge them before long.

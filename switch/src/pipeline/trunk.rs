@@ -1,5 +1,5 @@
 //! How the switch and the kernel's programs speak on a trunk: by the addresses in the Ethernet header, which carry no
-//! information there (`switch/bpf/c/flow_cache.h` has the other end).
+//! information there (`switch/bpf/c/deliver.h` has the other end).
 //!
 //! Up, the source says which hop a packet is from. Down, the destination says which it is for. A packet whose flow is about to
 //! be handed over to the flow cache comes with a *fence* in its destination, which goes down again in its source, so that the

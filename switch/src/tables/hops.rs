@@ -15,10 +15,10 @@ pub enum HopKind {
     Vtep(VtepNumber),
 }
 
-/// VTEPs are numbered from here, endpoints below: `HEDDLE_HOP_VTEP`, `switch/bpf/c/flow_cache.h`.
+/// VTEPs are numbered from here, endpoints below: hops in `switch/bpf/c/flow_cache.bpf.c`.
 const FIRST_VTEP: u32 = 0x8000;
 
-/// Hops there can be: `HEDDLE_MAX_HOPS`, `switch/bpf/c/flow_cache.h`.
+/// Hops there can be: `HEDDLE_HOPS`, `switch/bpf/c/flow_cache.h`.
 const COUNT: u32 = 0x1_0000;
 
 impl Hop {

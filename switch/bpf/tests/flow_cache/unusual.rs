@@ -40,7 +40,39 @@ fn assert_unusual(samples: impl Iterator<Item = Sample>, changes: &'static [Chan
                 let mut packet = sample.packet(30);
                 bench.send(&packet).assert_hit();
                 change(&mut packet, sample.transport());
+                // Or that would be what is unusual.
+                if !sample.v6 {
+                    set_ipv4_checksum(&mut packet);
+                }
                 bench.send(&packet).assert_up(Outcome::Unusual, &packet, &format!("{sample:?}: {what}"));
+            }
+        }
+    });
+}
+
+/// Makes the IPv4 header's checksum right, as far as there is a header (RFC 1071).
+fn set_ipv4_checksum(packet: &mut [u8]) {
+    let length = usize::from(packet[14] & 0xf) * 4;
+    let Some(header) = packet.get_mut(14..14 + length).filter(|header| header.len() >= 20) else { return };
+    header[10..12].fill(0);
+    let sum =
+        header.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+}
+
+#[test]
+fn a_wrong_ipv4_checksum_goes_up() {
+    bench(|mut bench| {
+        for sample in SAMPLES.into_iter().filter(|sample| !sample.v6) {
+            bench.open(sample);
+            for bit in 0..16 {
+                let mut packet = sample.packet(30);
+                packet[24 + bit / 8] ^= 1 << (bit % 8);
+                bench.send(&packet).assert_up(Outcome::Unusual, &packet, &format!("{sample:?}, bit {bit}"));
+                set_ipv4_checksum(&mut packet);
+                bench.send(&packet).assert_hit();
             }
         }
     });
@@ -146,6 +178,9 @@ fn tcp_options_and_odd_flags_are_nothing_unusual() {
         for (at, value) in [(20, 0x40), (20, 0x80), (15, 0xff), (18, 0xab)] {
             let mut packet = sample.packet(28);
             packet[at] = value;
+            if !sample.v6 {
+                set_ipv4_checksum(&mut packet);
+            }
             let tried = bench.send(&packet);
             tried.assert_hit();
             assert_eq!(tried.packet[at], value);

@@ -62,7 +62,8 @@ fn a_frame_with_a_vlan_tag_is_of_no_flow() {
         tagged.splice(12..12, [0x81, 0, 0, 5]);
         let before = node.count(Outcome::Unusual);
         tap.write_all(&tagged).unwrap();
-        node.await_stray(|stray| stray.ends_with(&packet[ETHERNET..]));
+        // The worker is to see that it was tagged.
+        node.await_stray(|stray| stray[12..14] == [0x81, 0] && stray.ends_with(&packet[ETHERNET..]));
         assert!(node.count(Outcome::Unusual) > before);
         assert_eq!(node.flows.read(&key).unwrap().unwrap().1.packets, 0);
     });

@@ -11,6 +11,7 @@ use super::super::dataplane::Attached;
 use super::super::error::StartError;
 use super::super::facts::UplinkFacts;
 use super::super::host;
+use super::budget::MOST_OF_A_TRUNK;
 use super::cache::{self, Cache, Parts};
 use super::mirror::Surroundings;
 use super::{Attachment, LOOK_EVERY, PATIENCE, Plane, mode_name, socket_error, trunk};
@@ -60,7 +61,10 @@ impl Plane {
                 "all frames are given to ports; raise frames.count in the configuration and restart";
             ControlError::Precondition(problem.to_owned())
         })?;
-        let options = Options { receive_frames: frames, ..Options::default() };
+        let mut options = Options { receive_frames: frames, ..Options::default() };
+        if ingress == Ingress::Trunk {
+            (options.rx_ring, options.tx_ring) = (MOST_OF_A_TRUNK, MOST_OF_A_TRUNK);
+        }
         let socket =
             Socket::bind(&self.arena, interface, 0, options).map_err(|error| socket_error(&error))?;
         let port = XskPort::new(socket);
@@ -173,7 +177,7 @@ impl Plane {
                 .block_on(trunk::set_up(&self.netlink, worker, mtu))
                 .map_err(|error| error.to_string())?;
             let (_, far) = cache::trunk_names(worker);
-            let frames = Some(self.budget.uplink(workers.into()));
+            let frames = Some(self.budget.trunk(workers.into()));
             let port = self.open_port(&far, frames, worker, Ingress::Trunk, Arc::default());
             ports.push(port.map_err(|error| error.to_string())?);
             trunks.push(near.index);

@@ -18,6 +18,9 @@ const LEAST: u32 = 16;
 /// meanwhile. It is also the size of the socket's rings.
 const MOST: u32 = 512;
 
+/// What all endpoints behind a trunk share, and the size of its socket's rings: bursts of several meet there.
+pub(super) const MOST_OF_A_TRUNK: u32 = 1024;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct FrameBudget {
@@ -36,6 +39,11 @@ impl FrameBudget {
         let share = (self.left / 8 / queues.max(1)).clamp(LEAST, MOST);
         self.left = self.left.saturating_sub(share);
         share
+    }
+
+    /// For one of so many trunks, which carry what all cached endpoints send up. Taken for good, as [`give`](Self::give) notes.
+    pub(super) fn trunk(&self, trunks: u32) -> u32 {
+        (self.left / 4 / trunks.max(1)).clamp(LEAST, MOST_OF_A_TRUNK)
     }
 
     /// For the host, which stands for the world.
