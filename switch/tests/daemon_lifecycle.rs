@@ -96,6 +96,24 @@ async fn a_pod_outlives_the_daemon() {
     assert_nothing_left(&node);
 }
 
+/// What the old mode has left on the host's port and on the uplink is no obstacle; pods keep the mode they came with.
+#[tokio::test]
+async fn a_node_changes_its_mode() {
+    let node = Node::new("mode");
+    let of_mode = |mode: &str| config(&node).replace("[uplink]", &format!("attach = \"{mode}\"\n[uplink]"));
+    let mut daemon = Daemon::start(&node, &of_mode("direct")).await;
+    daemon.client.add_endpoint(node.add_pod_interface(5)).await.unwrap();
+    for mode in ["cached", "direct"] {
+        daemon.end("KILL");
+        daemon = Daemon::start(&node, &of_mode(mode)).await;
+        let described = daemon.client.describe(api::DescribeRequest {}).await.unwrap().into_inner();
+        assert_eq!(described.attach_mode, mode);
+        assert_eq!(endpoints(&mut daemon).await[0].attach_mode, "direct", "{}", daemon.log());
+        assert_reachable(&node, 5, &daemon);
+    }
+    assert_eq!(daemon.end("TERM"), Some(0));
+}
+
 /// Without traffic, the daemon uses under 1 % of a core; not at once, because what came before has its aftermath.
 async fn assert_comes_to_rest(daemon: &Daemon) {
     let mut used = Vec::new();
