@@ -6,8 +6,7 @@
 //! declares the capability [`ANNOTATIONS`] (containerd pull request 5026, CRI-O issue 7122): all of them, under that key of
 //! `runtimeConfig`.
 
-use std::fmt;
-
+pub(crate) use heddle_api::AttachMode;
 use rscni_types::types::{CNI_ARGS, NetConf};
 use serde_json::Value;
 
@@ -21,36 +20,6 @@ const ARGUMENT: &str = "attach";
 const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 /// The annotation.
 const ANNOTATION: &str = "heddle.io/attach";
-
-/// How a pod is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AttachMode {
-    /// By a socket on the host's end of its interface: the switch reads every packet.
-    Direct,
-    /// By the flow cache: packets of judged flows stay in the kernel, segmentation offload and all.
-    Cached,
-}
-
-impl AttachMode {
-    /// As it is written everywhere.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Cached => "cached",
-        }
-    }
-
-    /// The mode of this name.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        [Self::Direct, Self::Cached].into_iter().find(|mode| mode.name() == name)
-    }
-}
-
-impl fmt::Display for AttachMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// What the network configuration says of it, unchecked: what is wrong with it must not keep DEL from its work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,9 +51,9 @@ impl Wishes {
         let mut faults = Vec::new();
         for (code, source, value) in sources {
             let Some(value) = value else { continue };
-            match value.as_str().and_then(AttachMode::named) {
-                Some(mode) => first = first.or(Some(mode)),
-                None => faults.push(CniError::new(
+            match value.as_str().map(str::parse) {
+                Some(Ok(mode)) => first = first.or(Some(mode)),
+                Some(Err(_)) | None => faults.push(CniError::new(
                     code,
                     format!("{source} is {value}; write \"direct\" or \"cached\", or leave it out"),
                 )),

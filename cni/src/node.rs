@@ -52,7 +52,7 @@ impl TryFrom<heddle_api::Node> for Node {
         for text in &node.gateways {
             gateways.push(text.parse().map_err(|_| wrong(format!("gateway '{text}' is no address")))?);
         }
-        let attach = AttachMode::named(&node.attach_mode).ok_or_else(|| {
+        let attach = node.attach_mode.parse::<AttachMode>().map_err(|_| {
             wrong(format!(
                 "heddle-cni knows no attach mode '{}'; is it of the switch's version?",
                 node.attach_mode

@@ -231,7 +231,7 @@ impl Config {
         let masquerade = top.get("masquerade", section::boolean);
         let modes = [("enforced", PolicyMode::Enforced), ("off", PolicyMode::Off)];
         let policy = top.get("policy", |value| section::one_of(value, &modes));
-        let modes = [("direct", AttachMode::Direct), ("cached", AttachMode::Cached)];
+        let modes = AttachMode::ALL.map(|mode| (mode.name(), mode));
         let attach = top.get("attach", |value| section::one_of(value, &modes));
         let flow_cache = FlowCacheConfig::read(top.section("flow_cache"));
         let mtu = top.get("mtu", |value| section::integer(value, rules::MIN_MTU..=rules::MAX_MTU));

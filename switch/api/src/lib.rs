@@ -2,6 +2,7 @@
 //! every call and the units of every field are written down.
 #![forbid(unsafe_code)]
 
+mod attach_mode;
 mod connect;
 
 #[allow(
@@ -15,6 +16,7 @@ mod generated {
     tonic::include_proto!("heddle.v1");
 }
 
+pub use attach_mode::{AttachMode, UnknownAttachMode};
 pub use connect::{Client, ConnectError, connect};
 pub use generated::*;
 

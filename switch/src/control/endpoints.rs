@@ -21,8 +21,12 @@ pub(super) struct EndpointSpec {
     pub(super) pod_namespace: String,
     pub(super) pod_name: String,
     pub(super) mtu: u16,
-    #[serde(default)]
+    #[serde(default = "before_there_were_modes")]
     pub(super) attach: AttachMode,
+}
+
+fn before_there_were_modes() -> AttachMode {
+    AttachMode::Direct
 }
 
 /// An endpoint that is attached.

@@ -5,11 +5,12 @@
 
 use heddle_netdev::ethtool::{Offload, set_offload};
 use heddle_netdev::sysctl::{read_sysctl, set_ipv6_enabled, write_sysctl};
-use heddle_netdev::{Errno, Link, Netlink, ROUTE_PROTOCOL, Route, VethEnd};
+use heddle_netdev::{Errno, Link, Netlink, ROUTE_PROTOCOL, Route};
 use std::path::Path;
 
 use super::error::StartError;
 use super::facts::NodeFacts;
+use super::pair;
 use crate::config::Family;
 use crate::tables::{AttachMode, Node};
 
@@ -21,17 +22,7 @@ pub(super) const SWITCH_SIDE: &str = "heddle0-sw";
 /// Makes the pair, or takes over the one that is there, with everything set as it has to be. Returns Linux's end.
 pub(super) async fn set_up(netlink: &Netlink, facts: &NodeFacts) -> Result<Link, StartError> {
     let mtu = u32::from(facts.pod_mtu);
-    let link = match existing(netlink).await? {
-        Some(link) => link,
-        None => create(netlink, mtu).await?,
-    };
-    let switch_side = netlink.link(SWITCH_SIDE).await?;
-    // While the MTU grows the peer's comes first, and the other way round; so both are set whatever they were.
-    for end in [&link, &switch_side] {
-        if end.mtu != mtu {
-            netlink.set_mtu(end, mtu).await?;
-        }
-    }
+    let [link, switch_side] = pair::ensure(netlink, [LINUX_SIDE, SWITCH_SIDE], mtu).await?;
     if facts.attach == AttachMode::Direct {
         // The switch sees what Linux hands to the veth: without this, checksums nobody has filled in yet.
         set_offload(LINUX_SIDE, Offload::TxChecksum, false)?;
@@ -61,32 +52,12 @@ pub(super) fn offload() -> heddle_netdev::Result<()> {
 
 /// Removes the pair, and with it the routes.
 pub(super) async fn tear_down(netlink: &Netlink) -> heddle_netdev::Result<()> {
-    netlink.delete_link(LINUX_SIDE).await?;
-    netlink.delete_link(SWITCH_SIDE).await.map(drop)
+    pair::remove(netlink, [LINUX_SIDE, SWITCH_SIDE]).await
 }
 
 /// False on a kernel without IPv6.
 pub(super) fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6").exists()
-}
-
-/// The pair, if it is whole; what is left of a broken one is removed.
-async fn existing(netlink: &Netlink) -> Result<Option<Link>, StartError> {
-    let (linux, switch) = (netlink.find_link(LINUX_SIDE).await?, netlink.find_link(SWITCH_SIDE).await?);
-    match (linux, switch) {
-        (Some(linux), Some(switch)) if linux.peer_index == Some(switch.index) => Ok(Some(linux)),
-        (None, None) => Ok(None),
-        _ => {
-            tear_down(netlink).await?;
-            Ok(None)
-        }
-    }
-}
-
-async fn create(netlink: &Netlink, mtu: u32) -> Result<Link, StartError> {
-    let end = |name| VethEnd { mtu: Some(mtu), ..VethEnd::named(name) };
-    netlink.create_veth(end(LINUX_SIDE), end(SWITCH_SIDE)).await?;
-    Ok(netlink.link(LINUX_SIDE).await?)
 }
 
 /// Lets Linux forward: pods reach the world through it.

@@ -15,6 +15,7 @@ mod host;
 mod inspect;
 mod masquerade;
 mod neighbors;
+mod pair;
 mod persist;
 mod plane;
 mod policy;

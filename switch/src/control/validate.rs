@@ -78,7 +78,7 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
     }
     let attach = match request.attach_mode.as_str() {
         "" => Some(facts.attach),
-        name => AttachMode::named(name),
+        name => name.parse::<AttachMode>().ok(),
     };
     if attach.is_none() {
         mistakes.note(format!("attach_mode: {:?} is neither \"direct\" nor \"cached\"", request.attach_mode));
@@ -93,7 +93,8 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
         pod_namespace: request.pod_namespace,
         pod_name: request.pod_name,
         mtu: mtu as u16,
-        attach: attach.unwrap_or_default(),
+        // Present, too.
+        attach: attach.unwrap_or(facts.attach),
     })
 }
 

@@ -168,8 +168,7 @@ impl<M: FlowMap + 'static> Keeper<M> {
     fn note_written(&mut self, offer: &Offer) {
         let now = self.map.now();
         if let Some(record) = self.ledger.get_mut(offer.key()) {
-            record.cached = true;
-            record.told = Usage { last_seen: now, ..Usage::default() };
+            record.set_cached(now);
             self.stats.inserted.add(1);
             self.cached += 1;
         }
@@ -206,8 +205,7 @@ impl<M: FlowMap + 'static> Keeper<M> {
             // Recalled meanwhile, perhaps offered again by one end only, or agreed twice.
             let is_due = |record: &&mut Record| !record.cached && record.is_agreed();
             let Some(record) = self.ledger.get_mut(&key).filter(is_due) else { continue };
-            record.cached = true;
-            record.told = Usage { last_seen: self.map.now(), ..Usage::default() };
+            record.set_cached(self.map.now());
             flows.push((record.key, record.flow(self.next_fence)));
             self.next_fence = (self.next_fence + 1) % NO_FENCE;
         }

@@ -142,6 +142,12 @@ impl Record {
             && needs_end(self.to.hop) <= self.ends[Side::Ingress as usize].is_some()
     }
 
+    /// It is in the map from now on.
+    pub(super) fn set_cached(&mut self, now: Duration) {
+        self.cached = true;
+        self.told = Usage { last_seen: now, ..Usage::default() };
+    }
+
     /// As it is written.
     pub(super) fn flow(&self, fence: u16) -> CachedFlow {
         CachedFlow { from: self.from, to: self.to, original: self.original, fence }

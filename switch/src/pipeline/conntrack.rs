@@ -134,7 +134,7 @@ fn track(
                 if known.is_ripe() {
                     offload(judge, &mut known);
                 } else if known.is_beginning() {
-                    begin(judge, &mut known);
+                    known.begin();
                 }
             }
             Ok(())
@@ -161,14 +161,6 @@ fn track(
 fn offload(judge: &Judge<'_>, known: &mut Known<'_>) {
     if remember::can_be_cached(judge.tables, &known.end()) {
         known.offload();
-    }
-}
-
-/// As [`offload`], for both ways of a connection that is just being accepted.
-#[cold]
-fn begin(judge: &Judge<'_>, known: &mut Known<'_>) {
-    if remember::can_be_cached(judge.tables, &known.end()) {
-        known.begin();
     }
 }
 

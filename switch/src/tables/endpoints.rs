@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+pub use heddle_api::AttachMode;
 use heddle_image::PolicyClassNumber;
-use serde::{Deserialize, Serialize};
 
 use super::Paged;
 use crate::ports::PortId;
@@ -14,32 +14,6 @@ pub type EndpointNumber = u32;
 
 /// The host is an endpoint too, always this one.
 pub const HOST: EndpointNumber = 0;
-
-/// How an endpoint is attached to the switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AttachMode {
-    /// By a port of its own: every packet passes the switch.
-    #[default]
-    Direct,
-    /// By the trunk: packets of flows that are in the flow cache stay in the kernel.
-    Cached,
-}
-
-impl AttachMode {
-    /// As it is written in configuration and requests.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Cached => "cached",
-        }
-    }
-
-    /// The mode of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Direct, Self::Cached].into_iter().find(|mode| mode.name() == name)
-    }
-}
 
 /// One pod interface, or the host.
 #[derive(Debug, Clone, PartialEq, Eq)]

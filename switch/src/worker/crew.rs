@@ -176,9 +176,8 @@ impl Crew {
         let free = member.slots.iter().position(|taken| !taken).unwrap_or(member.slots.len());
         let slot = u16::try_from(free).map_err(|_| CrewError::Full(worker))?;
         let id = PortId { worker, slot, serial: self.next_serial };
-        let (done, answer) = bounded(1);
-        member.ask(Command::Attach(Attach { id, ingress, port, stats, done: Answer::new(done) }));
-        wait(worker, &answer)?.map_err(CrewError::Watch)?;
+        let attach = |done| Command::Attach(Attach { id, ingress, port, stats, done });
+        wait(worker, &member.ask(attach))?.map_err(CrewError::Watch)?;
         self.next_serial += 1;
         member.slots.resize(member.slots.len().max(free + 1), false);
         member.slots[free] = true;
@@ -188,9 +187,7 @@ impl Crew {
     /// Takes a port back. `None` when it is gone already. What was on its way to it is sent or counted as dropped.
     pub fn detach(&mut self, id: PortId) -> Result<Option<Box<dyn Port>>, CrewError> {
         let member = &mut self.members[usize::from(id.worker)];
-        let (done, answer) = bounded(1);
-        member.ask(Command::Detach(Detach { id, done: Answer::new(done) }));
-        let port = wait(id.worker, &answer)?;
+        let port = wait(id.worker, &member.ask(|done| Command::Detach(Detach { id, done })))?;
         if port.is_some() {
             member.slots[usize::from(id.slot)] = false;
         }
@@ -199,9 +196,7 @@ impl Crew {
 
     /// Gives a worker the flow cache's map, for flows that begin.
     pub fn give_map(&self, worker: u16, map: Box<dyn FlowMap>) -> Result<(), CrewError> {
-        let (done, answer) = bounded(1);
-        self.members[usize::from(worker)].ask(Command::Map(map, Answer::new(done)));
-        wait(worker, &answer)
+        self.call(worker, |done| Command::Map(map, done))
     }
 
     /// Lets an endpoint share a worker's trunk.
@@ -211,17 +206,17 @@ impl Crew {
         number: EndpointNumber,
         stats: Arc<PortStats>,
     ) -> Result<(), CrewError> {
-        let (done, answer) = bounded(1);
-        let settle = Settle { number, stats, done: Answer::new(done) };
-        self.members[usize::from(worker)].ask(Command::Settle(settle));
-        wait(worker, &answer)
+        self.call(worker, |done| Command::Settle(Settle { number, stats, done }))
     }
 
     /// Takes an endpoint off a worker's trunk.
     pub fn leave(&self, worker: u16, number: EndpointNumber) -> Result<(), CrewError> {
-        let (done, answer) = bounded(1);
-        self.members[usize::from(worker)].ask(Command::Leave(number, Answer::new(done)));
-        wait(worker, &answer)
+        self.call(worker, |done| Command::Leave(number, done))
+    }
+
+    /// Asks a worker for something and waits for its answer.
+    fn call<T>(&self, worker: u16, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, CrewError> {
+        wait(worker, &self.members[usize::from(worker)].ask(command))
     }
 
     /// Wakes all workers, for what they look after by themselves.
@@ -232,12 +227,7 @@ impl Crew {
     /// Where the frames are, by worker. The workers answer one after the other, so frames that travel between them
     /// meanwhile may be missing or count twice.
     pub fn reports(&self) -> Result<Vec<Report>, CrewError> {
-        let ask = |member: &Member| {
-            let (done, answer) = bounded(1);
-            member.ask(Command::Report(Answer::new(done)));
-            answer
-        };
-        let answers: Vec<_> = self.members.iter().map(ask).collect();
+        let answers: Vec<_> = self.members.iter().map(|member| member.ask(Command::Report)).collect();
         (0u16..).zip(answers).map(|(worker, answer)| wait(worker, &answer)).collect()
     }
 
@@ -248,9 +238,7 @@ impl Crew {
         for (worker, member) in (0u16..).zip(&self.members) {
             let mut slots = 0..FLOWS_AT_ONCE;
             loop {
-                let (done, answer) = bounded(1);
-                member.ask(Command::Flows(slots.clone(), Answer::new(done)));
-                let part = wait(worker, &answer)?;
+                let part = wait(worker, &member.ask(|done| Command::Flows(slots.clone(), done)))?;
                 flows.extend(part.flows);
                 if slots.end >= part.capacity {
                     break;
@@ -264,7 +252,7 @@ impl Crew {
     /// Ends all workers, and closes their ports.
     pub fn stop(self) {
         for member in &self.members {
-            member.ask(Command::Stop);
+            member.tell(Command::Stop);
         }
         for member in self.members {
             // A worker that panicked has ended the process.
@@ -274,7 +262,14 @@ impl Crew {
 }
 
 impl Member {
-    fn ask(&self, command: Command) {
+    /// Asks for something; the answer comes where this returns.
+    fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Receiver<T> {
+        let (done, answer) = bounded(1);
+        self.tell(command(Answer::new(done)));
+        answer
+    }
+
+    fn tell(&self, command: Command) {
         // Fails only when the worker is gone, and then the process is about to end.
         let _ = self.commands.send(command);
         self.waker.wake();

@@ -290,7 +290,7 @@ impl Lab {
         let socket = self.lock_state().node(node_of(pod)?)?.socket.clone();
         let (id, endpoints) = (Plugin::endpoint_id(pod), Control::connect(&socket)?.endpoints()?);
         let endpoint = endpoints.iter().find(|endpoint| endpoint.id == id);
-        endpoint.with_context(|| format!("the switch does not know {pod}"))?.attach_mode.parse()
+        Ok(endpoint.with_context(|| format!("the switch does not know {pod}"))?.attach_mode.parse()?)
     }
 
     fn detach(&self, name: Name) -> Result<()> {

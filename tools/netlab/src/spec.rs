@@ -1,11 +1,10 @@
 //! What a lab is to look like, and whether that is possible.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
+pub use heddle_api::AttachMode;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
@@ -23,44 +22,6 @@ pub enum Underlay {
     Ipv4,
     /// IPv6.
     Ipv6,
-}
-
-/// How pods are attached to their switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AttachMode {
-    /// Every packet passes the switch.
-    Direct,
-    /// Packets of judged flows stay in the kernel.
-    Cached,
-}
-
-impl AttachMode {
-    /// All there are.
-    pub const ALL: [Self; 2] = [Self::Direct, Self::Cached];
-
-    /// As the switch and the command line write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Cached => "cached",
-        }
-    }
-}
-
-impl fmt::Display for AttachMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for AttachMode {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let named = Self::ALL.into_iter().find(|mode| mode.name() == text);
-        named.with_context(|| format!("there is no attach mode '{text}': use direct or cached"))
-    }
 }
 
 /// What a lab is to look like.

@@ -176,9 +176,9 @@ impl Plane {
                 .runtime
                 .block_on(trunk::set_up(&self.netlink, worker, mtu))
                 .map_err(|error| error.to_string())?;
-            let (_, far) = cache::trunk_names(worker);
             let frames = Some(self.budget.trunk(workers.into()));
-            let port = self.open_port(&far, frames, worker, Ingress::Trunk, Arc::default());
+            let port =
+                self.open_port(&trunk::far_end(worker), frames, worker, Ingress::Trunk, Arc::default());
             ports.push(port.map_err(|error| error.to_string())?);
             trunks.push(near.index);
         }
@@ -193,7 +193,7 @@ impl Plane {
         }
         let mut cache = Cache::start(Parts { kernel, ports, around, links, orders })?;
         for worker in 0..workers {
-            cache.attach(&cache::trunk_names(worker).0, Role::Trunk)?;
+            cache.attach(&trunk::near_end(worker), Role::Trunk)?;
         }
         if self.settled {
             // There is nothing left to wait for.

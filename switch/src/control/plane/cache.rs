@@ -11,7 +11,6 @@ use heddle_bpf::{FlowCache, FlowCacheOptions, Inserted, Outcome, Role, Settings,
 
 use super::super::facts::UplinkFacts;
 use super::mirror::{Changes, Gone, Mirror, Surroundings};
-use super::trunk;
 use crate::DropReason;
 use crate::flow_cache::{
     CachedFlow, FlowMap, Keeper, KeeperStats, Links, MapError, MapKey, Message, NO_FENCE, Order, Resident,
@@ -203,11 +202,6 @@ impl Cache {
             let _ = keeper.join();
         }
     }
-}
-
-/// The names of a worker's trunk: the kernel's end and the worker's.
-pub(super) fn trunk_names(worker: u16) -> (String, String) {
-    (trunk::near_end(worker), trunk::far_end(worker))
 }
 
 /// Opens the kernel's part.

@@ -5,9 +5,10 @@
 
 use heddle_netdev::ethtool::{Offload, set_offload};
 use heddle_netdev::sysctl::set_ipv6_enabled;
-use heddle_netdev::{ExternalVxlanSpec, Link, Netlink, VethEnd};
+use heddle_netdev::{ExternalVxlanSpec, Link, Netlink};
 
 use super::super::host::has_ipv6;
+use super::super::pair;
 use crate::wire::Mac;
 
 /// Linux's tunnel end.
@@ -27,36 +28,17 @@ pub(super) fn far_end(worker: u16) -> String {
 /// Makes a worker's trunk, or takes over the one that is there. Returns the near end.
 pub(super) async fn set_up(netlink: &Netlink, worker: u16, mtu: u32) -> heddle_netdev::Result<Link> {
     let (near, far) = (near_end(worker), far_end(worker));
-    let ends = (netlink.find_link(&near).await?, netlink.find_link(&far).await?);
-    match ends {
-        (Some(near), Some(far)) if near.peer_index == Some(far.index) => {}
-        (None, None) => create(netlink, &near, &far, mtu).await?,
-        _ => {
-            netlink.delete_link(&near).await?;
-            netlink.delete_link(&far).await?;
-            create(netlink, &near, &far, mtu).await?;
-        }
-    }
-    for name in [&far, &near] {
-        let link = netlink.link(name).await?;
-        if link.mtu != mtu {
-            netlink.set_mtu(&link, mtu).await?;
-        }
+    let [near_link, far_link] = pair::ensure(netlink, [&near, &far], mtu).await?;
+    for link in [&far_link, &near_link] {
         if has_ipv6() {
-            set_ipv6_enabled(name, false)?;
+            set_ipv6_enabled(&link.name, false)?;
         }
-        netlink.set_up(&link).await?;
+        netlink.set_up(link).await?;
     }
     set_offload(&near, Offload::TxChecksum, false)?;
-    let link = netlink.link(&near).await?;
     // A super-packet becomes more segments than the veth's ring holds.
-    netlink.set_queueing(&link).await?;
-    Ok(link)
-}
-
-async fn create(netlink: &Netlink, near: &str, far: &str, mtu: u32) -> heddle_netdev::Result<()> {
-    let end = |name| VethEnd { mtu: Some(mtu), ..VethEnd::named(name) };
-    netlink.create_veth(end(near), end(far)).await
+    netlink.set_queueing(&near_link).await?;
+    Ok(near_link)
 }
 
 /// Makes the vxlan device, or takes over the one that is there: the flows in the cache know it.
