@@ -116,6 +116,7 @@ impl Add<'_> {
             mtu: made.node.mtu,
             // Said even where it is the node's: the interface is made for it by now, and the node's may change any moment.
             attach_mode: self.attach.name().to_owned(),
+            ..AddEndpointRequest::default()
         };
         // Before the call: when its answer does not arrive, the switch may have carried it out all the same.
         self.done.push(Step::Endpoint);

@@ -52,6 +52,7 @@ pub(super) fn endpoint(entry: &EndpointEntry, judged_by: EndpointPolicy) -> api:
         tx: Some(total(&entry.attached, |stats| &stats.tx)),
         cached_rx: cached(&entry.attached, |stats| &stats.rx),
         cached_tx: cached(&entry.attached, |stats| &stats.tx),
+        ..api::Endpoint::default()
     }
 }
 

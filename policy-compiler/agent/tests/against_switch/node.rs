@@ -191,8 +191,7 @@ impl Node {
             addresses: vec![format!("10.244.1.{address}")],
             pod_namespace: "shop".into(),
             pod_name: name.into(),
-            mtu: 0,
-            attach_mode: String::new(),
+            ..api::AddEndpointRequest::default()
         };
         self.client.clone().add_endpoint(request).await.map(tonic::Response::into_inner)
     }

@@ -216,7 +216,6 @@ pub(super) fn request(n: u32) -> api::AddEndpointRequest {
         addresses: vec![format!("10.244.1.{n}"), format!("fd00:10:244:1::{n}")],
         pod_namespace: "default".into(),
         pod_name: format!("pod{n}"),
-        mtu: 0,
-        attach_mode: String::new(),
+        ..api::AddEndpointRequest::default()
     }
 }
