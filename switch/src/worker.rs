@@ -96,6 +96,6 @@ impl Worker {
             }
         }
         self.sleeper.disarm();
-        self.idle.woken(Instant::now());
+        self.idle.woken();
     }
 }
