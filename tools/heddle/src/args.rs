@@ -1,10 +1,14 @@
 //! The command line's grammar.
 
+mod node;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use heddle_netlab::{AttachMode, MAX_NODES, MAX_PODS_PER_NODE};
+
+pub(crate) use node::{CleanupOptions, InstallOptions, RuntimePlaces, UninstallOptions};
 
 /// Looks into a Heddle switch, and raises labs to try it in.
 #[derive(Debug, Parser)]
@@ -39,6 +43,12 @@ pub(crate) enum Command {
     Flows(FlowsOptions),
     /// What it dropped, and why
     Drops(DropsOptions),
+    /// Puts heddle-cni and its network configuration where the container runtime finds them
+    Install(InstallOptions),
+    /// Takes them away again
+    Uninstall(UninstallOptions),
+    /// Removes everything of Heddle from this node, once the switch is stopped
+    Cleanup(CleanupOptions),
     /// A cluster of nodes and pods in network namespaces of this machine
     #[command(subcommand)]
     Lab(LabCommand),
@@ -156,6 +166,12 @@ mod tests {
             "heddle lab status -o json",
             "heddle lab down",
             "heddle demo",
+            "heddle install",
+            "heddle install --bin-dir /host/opt/cni/bin --conf-dir /host/etc/cni/net.d --chain portmap,bandwidth",
+            "heddle install --conf-name 00-heddle.conflist --socket /run/x.sock --state-dir /s -o json",
+            "heddle uninstall --force",
+            "heddle cleanup -o json",
+            "heddle cleanup --config /etc/heddle/switch.toml --keep-forwarding",
             "heddle policy check manifests",
             "heddle policy explain --from default/n1p1 --to default/n2p1 --port tcp/80",
             "heddle policy explain --manifests d --from a/b --to 10.0.0.1 --port tcp/80",
@@ -175,6 +191,8 @@ mod tests {
             "heddle lab up --pods 101",
             "heddle lab up --mode fast",
             "heddle lab exec n1p1",
+            "heddle install --conf-name /etc/10-heddle.conflist",
+            "heddle install --conf-name heddle.txt",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

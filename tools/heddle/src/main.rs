@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod demo;
+mod install;
 mod output;
 mod policy;
 mod progress;
