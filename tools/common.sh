@@ -6,6 +6,8 @@
 BUILD_PACKAGES=(gcc libc6-dev make pkg-config m4 clang libelf-dev zlib1g-dev)
 # ... and what labs and tests run.
 RUN_PACKAGES=(iproute2 iputils-ping ethtool nftables iperf3 procps containernetworking-plugins)
+# ... and what only the tests run: container runtimes, and what the reference plugins need.
+TEST_PACKAGES=(busybox-static containerd iptables podman runc util-linux)
 
 # Begins a stage.
 say() {

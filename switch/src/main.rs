@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use heddle_switch::config::Config;
-use heddle_switch::control;
+use heddle_switch::control::{self, Extent, Places};
 use tracing_subscriber::EnvFilter;
 
 /// `EX_CONFIG` of sysexits.h.
@@ -47,10 +47,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if arguments.cleanup {
-        return match control::clean_up(&config, arguments.state) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failures) => complain(1, &failures),
-        };
+        let extent = if arguments.state { Extent::State } else { Extent::Daemon };
+        let cleanup = control::clean_up(&Places::from(&config), extent);
+        return if cleanup.failures.is_empty() { ExitCode::SUCCESS } else { complain(1, &cleanup.failures) };
     }
     match control::run(&config) {
         Ok(()) => ExitCode::SUCCESS,

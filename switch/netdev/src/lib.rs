@@ -11,6 +11,7 @@ mod error;
 // One ioctl that no safe crate wraps; see there.
 #[allow(unsafe_code, reason = "SIOCETHTOOL takes a pointer")]
 pub mod ethtool;
+mod leftovers;
 mod link;
 mod mac;
 mod neighbor;

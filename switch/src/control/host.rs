@@ -4,7 +4,7 @@
 //! for, and sends from the node's own address.
 
 use heddle_netdev::ethtool::{Offload, set_offload};
-use heddle_netdev::sysctl::{read_sysctl, set_ipv6_enabled, write_sysctl};
+use heddle_netdev::sysctl::{set_ipv6_enabled, write_sysctl};
 use heddle_netdev::{Errno, Link, Netlink, ROUTE_PROTOCOL, Route};
 use std::path::Path;
 
@@ -38,7 +38,6 @@ pub(super) async fn set_up(netlink: &Netlink, facts: &NodeFacts) -> Result<Link,
     write_sysctl(&format!("net/ipv4/conf/{LINUX_SIDE}/accept_local"), "1")?;
     netlink.set_up(&switch_side).await?;
     netlink.set_up(&link).await?;
-    forward()?;
     route(netlink, facts, &link).await?;
     Ok(link)
 }
@@ -50,31 +49,9 @@ pub(super) fn offload() -> heddle_netdev::Result<()> {
     set_offload(LINUX_SIDE, Offload::Tso, true)
 }
 
-/// Removes the pair, and with it the routes.
-pub(super) async fn tear_down(netlink: &Netlink) -> heddle_netdev::Result<()> {
-    pair::remove(netlink, [LINUX_SIDE, SWITCH_SIDE]).await
-}
-
 /// False on a kernel without IPv6.
 pub(super) fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6").exists()
-}
-
-/// Lets Linux forward: pods reach the world through it.
-fn forward() -> heddle_netdev::Result<()> {
-    write_sysctl("net/ipv4/ip_forward", "1")?;
-    if !has_ipv6() || read_sysctl("net/ipv6/conf/all/forwarding")? == "1" {
-        return Ok(());
-    }
-    // A forwarding node ignores router advertisements unless told otherwise, and a node that had its own default route
-    // from one would lose it within half an hour (accept_ra in Documentation/networking/ip-sysctl.rst).
-    for entry in std::fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten() {
-        let name = format!("net/ipv6/conf/{}/accept_ra", entry.file_name().to_string_lossy());
-        if read_sysctl(&name).is_ok_and(|value| value == "1") {
-            write_sysctl(&name, "2")?;
-        }
-    }
-    write_sysctl("net/ipv6/conf/all/forwarding", "1")
 }
 
 /// Routes the cluster's prefixes to the switch, and removes routes of ours that are no longer wanted.

@@ -17,12 +17,6 @@ pub(super) fn set_up(config: &Config) -> Result<(), String> {
     nft(&script(&config.pod_cidrs, &config.cluster_cidrs))
 }
 
-/// Removes the table, if there is one.
-pub(super) fn tear_down() -> Result<(), String> {
-    // Deleting what is not there is an error, so it is made first.
-    nft(&format!("table inet {TABLE} {{}}\ndelete table inet {TABLE}\n"))
-}
-
 /// The whole table. What stays within the cluster keeps its address: policy and replies need it.
 fn script(pods: &[IpNet], cluster: &[IpNet]) -> String {
     let mut rules = String::new();

@@ -6,11 +6,13 @@
 
 mod apply;
 mod awaited;
+mod cleanup;
 mod convert;
 mod dataplane;
 mod endpoints;
 mod error;
 mod facts;
+mod forwarding;
 mod host;
 mod inspect;
 mod masquerade;
@@ -34,6 +36,7 @@ mod watchers;
 mod tests;
 
 pub use apply::Control;
+pub use cleanup::{Cleanup, Extent, Places, clean_up};
 pub use dataplane::{Attached, Dataplane};
 pub use error::{ControlError, StartError};
 pub use facts::{NodeFacts, UplinkFacts};
@@ -41,4 +44,4 @@ pub use persist::{PersistError, Store};
 pub use saved_image::SavedImage;
 pub use server::{ServerError, bind};
 pub use service::SwitchService;
-pub use start::{clean_up, run};
+pub use start::run;

@@ -1,4 +1,5 @@
-//! What survives the daemon: the endpoints and the routes, one file each. The policy image is a third (`saved_image`).
+//! What survives the daemon: the endpoints and the routes, one file each. The policy image is a third (`saved_image`),
+//! the kernel's settings as they were before a fourth (`forwarding`).
 //!
 //! A file is written beside its place, synced, and renamed into it, so that whoever reads it finds all of the old or
 //! all of the new. Each carries the version of its format.
@@ -153,7 +154,7 @@ impl Store {
         self.load("routes.json")
     }
 
-    fn save<T: Serialize>(&self, name: &str, content: T) -> Result<(), PersistError> {
+    pub(super) fn save<T: Serialize>(&self, name: &str, content: T) -> Result<(), PersistError> {
         let text = serde_json::to_vec_pretty(&Versioned { version: VERSION, content })
             .map_err(|error| io_error("write", &self.path(name), error.into()))?;
         self.replace(name, &[&text])
@@ -187,7 +188,7 @@ impl Store {
         self.directory.join(name)
     }
 
-    fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PersistError> {
+    pub(super) fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PersistError> {
         let Some(text) = self.read(name)? else { return Ok(None) };
         let path = self.path(name);
         let corrupt =

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use super::dataplane::Dataplane;
 use super::error::StartError;
 use super::facts::{NodeFacts, UplinkFacts};
 use super::neighbors::Resolver;
-use super::plane::{Plane, mode_name, trunk};
+use super::plane::{Plane, mode_name};
 use super::service::SwitchService;
 use super::uplink::{self, UplinkNews, UplinkWatch};
-use super::{Store, host, masquerade, preflight, server};
+use super::{Store, forwarding, host, masquerade, preflight, server};
 use crate::config::Config;
 use crate::tables::{self, AttachMode, HOST, Tunnel};
 
@@ -90,6 +90,7 @@ fn set_up(
     let mut uplink = runtime.block_on(read_uplink(&netlink, config))?;
     let facts = runtime.block_on(node_facts(&netlink, config, uplink.as_ref().map(|(facts, _)| facts)))?;
     let host_link = runtime.block_on(host::set_up(&netlink, &facts))?;
+    forwarding::turn_on(&store)?;
     if config.masquerade {
         masquerade::set_up(config).map_err(StartError::Masquerade)?;
     }
@@ -278,41 +279,5 @@ fn tell<D: Dataplane>(control: &mut Control<D>, news: &UplinkNews) {
                 tracing::warn!(%error, "the workers still use the uplink");
             }
         }
-    }
-}
-
-/// Removes what the daemon left in kernel and file system, and with `state` also what it remembers. Goes on past
-/// failures and returns all of them.
-pub fn clean_up(config: &Config, state: bool) -> Result<(), Vec<String>> {
-    // Under a running daemon's feet this would cut off its pods.
-    let lock = preflight::lock(&config.state_dir).map_err(|error| vec![error.to_string()])?;
-    let mut failures = Vec::new();
-    let mut attempt = |result: Result<(), String>| failures.extend(result.err());
-    attempt(Plane::clean_up(&config.bpffs));
-    attempt(remove_interfaces());
-    attempt(if config.masquerade { masquerade::tear_down() } else { Ok(()) });
-    attempt(remove_if_there(&config.socket, |path| std::fs::remove_file(path)));
-    drop(lock);
-    if state {
-        attempt(remove_if_there(&config.state_dir.join("switch"), |path| std::fs::remove_dir_all(path)));
-    }
-    if failures.is_empty() { Ok(()) } else { Err(failures) }
-}
-
-fn remove_interfaces() -> Result<(), String> {
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let netlink = Netlink::open().map_err(|error| error.to_string())?;
-        host::tear_down(&netlink).await.map_err(|error| error.to_string())?;
-        trunk::tear_down(&netlink, 0, true).await.map_err(|error| error.to_string())
-    })
-}
-
-fn remove_if_there(path: &Path, remove: impl Fn(&Path) -> std::io::Result<()>) -> Result<(), String> {
-    match remove(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("cannot remove {}: {error}", path.display()))
-        }
-        _ => Ok(()),
     }
 }

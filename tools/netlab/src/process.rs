@@ -54,7 +54,7 @@ impl Process {
     }
 
     /// True when it runs the program of this name.
-    pub(crate) fn runs(self, program: &str) -> bool {
+    pub fn runs(self, program: &str) -> bool {
         // A program whose file was replaced since has " (deleted)" behind its name.
         let path = std::fs::read_link(format!("/proc/{}/exe", self.pid)).unwrap_or_default();
         path.file_name()

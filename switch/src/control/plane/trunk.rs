@@ -74,12 +74,22 @@ pub(in super::super) async fn tear_down(
     vxlan: bool,
 ) -> heddle_netdev::Result<()> {
     for link in netlink.links().await? {
-        let worker = link.name.strip_prefix(TRUNK).map(|rest| rest.trim_end_matches("-sw").parse::<u16>());
-        let is_trunk = matches!(worker, Some(Ok(worker)) if worker >= first);
+        let is_trunk = worker_of(&link.name).is_some_and(|worker| worker >= first);
         if is_trunk || (vxlan && link.name == VXLAN) {
             // The other end may have taken it along.
             netlink.delete_link(&link.name).await?;
         }
     }
     Ok(())
+}
+
+/// True for the name of any interface made here.
+pub(in super::super) fn is_ours(name: &str) -> bool {
+    name == VXLAN || worker_of(name).is_some()
+}
+
+/// The worker whose trunk has an end of this name.
+fn worker_of(name: &str) -> Option<u16> {
+    let rest = name.strip_prefix(TRUNK)?;
+    rest.strip_suffix("-sw").unwrap_or(rest).parse().ok()
 }

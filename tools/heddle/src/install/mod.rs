@@ -3,9 +3,10 @@
 //! The configuration is what makes a runtime call the plugin, so it comes last and goes first; between the two, and
 //! should we be killed, nobody is called who is not there.
 
+mod cleanup;
 mod conflist;
-mod pods;
 mod place;
+mod pods;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -14,11 +15,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::args::{InstallOptions, RuntimePlaces, TargetOptions, UninstallOptions};
 
-pub(crate) use pods::attached as attached_pods;
-pub(crate) use report::{Report, Step};
+pub(crate) use cleanup::clean_up;
 
 use conflist::PLUGIN;
 use place::Placed;
+use report::Report;
 
 impl RuntimePlaces {
     fn conflist(&self) -> PathBuf {
@@ -69,8 +70,7 @@ pub(crate) fn uninstall(options: &UninstallOptions) -> Result<()> {
     done
 }
 
-/// The same, as a part of something greater.
-pub(crate) fn take_away(places: &RuntimePlaces, force: bool, report: &mut Report) -> Result<()> {
+fn take_away(places: &RuntimePlaces, force: bool, report: &mut Report) -> Result<()> {
     let conflist = places.conflist();
     if std::fs::read(&conflist).is_ok_and(|there| !conflist::is_ours(&there)) {
         bail!("{} is not Heddle's and stays: name the right one with --conf-name", conflist.display());
@@ -115,8 +115,9 @@ fn source(chosen: Option<&Path>) -> Result<Vec<u8>> {
         Some(path) => path.to_owned(),
         None => std::env::current_exe().context("cannot tell where this program is")?.with_file_name(PLUGIN),
     };
-    let program = std::fs::read(&path)
-        .with_context(|| format!("cannot read the plugin {}; say where it is with --plugin", path.display()))?;
+    let program = std::fs::read(&path).with_context(|| {
+        format!("cannot read the plugin {}; say where it is with --plugin", path.display())
+    })?;
     // A script would do, and so would any program; an empty file, or a page that says "not found", would not.
     if program.starts_with(b"\x7fELF") || program.starts_with(b"#!") {
         Ok(program)

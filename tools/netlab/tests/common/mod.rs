@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, reason = "every test binary uses a part")]
 
+pub(crate) mod capsule;
+
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::path::Path;
