@@ -40,7 +40,12 @@ ip route add 203.0.113.0/24 dev eth0 proto static
 ip route add 203.0.113.0/24 dev eth0 proto 67 table 100
 ip rule add from 203.0.113.7 table 100
 nft -f - <<'NFT'
-table inet heddles { chain c { type nat hook postrouting priority srcnat; ip saddr 203.0.113.7 masquerade; } }
+table inet heddles {
+  chain c {
+    type nat hook postrouting priority srcnat;
+    ip saddr 203.0.113.7 masquerade
+  }
+}
 NFT
 echo '{"name":"other","plugins":[{"type":"bridge"}]}' > /etc/cni/net.d/99-other.conflist
 mkdir /var/lib/others

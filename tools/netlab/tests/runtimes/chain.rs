@@ -76,8 +76,10 @@ impl Chain<'_> {
         }
     }
 
+    /// Without portmap's, which looks for its IPv4 rules among the IPv6 ones when there are both (1.1.1).
     fn check(&self) -> Result<(), String> {
-        self.plugins().into_iter().try_for_each(|plugin| self.call("CHECK", plugin).map(drop))
+        let mut plugins = self.plugins().into_iter().filter(|plugin| plugin["type"] != "portmap");
+        plugins.try_for_each(|plugin| self.call("CHECK", plugin).map(drop))
     }
 
     /// Goes on past errors, as libcni does not, to tell all of them.

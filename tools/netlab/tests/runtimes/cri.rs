@@ -107,7 +107,7 @@ impl<'a> Pod<'a> {
         Self { client, sandbox, container, addresses }
     }
 
-    /// What a command inside says that has to succeed.
+    /// What a command inside says, if it succeeds.
     fn exec(&self, command: &[&str]) -> Option<String> {
         let request = ExecSyncRequest {
             container_id: self.container.id.clone(),
@@ -115,7 +115,12 @@ impl<'a> Pod<'a> {
             timeout: 10,
         };
         let answer: ExecSyncResponse = self.client.call("ExecSync", request).unwrap();
-        (answer.exit_code == 0).then(|| String::from_utf8(answer.stdout).unwrap())
+        let [said, complaint] = [answer.stdout, answer.stderr].map(|text| String::from_utf8(text).unwrap());
+        if answer.exit_code != 0 {
+            // For the reader of a failed test.
+            eprintln!("{command:?}: {} {said}{complaint}", answer.exit_code);
+        }
+        (answer.exit_code == 0).then_some(said)
     }
 
     fn stop(&self) {

@@ -92,7 +92,7 @@ impl Machine {
         assert_eq!(pods, 1, "{}", self.run(&["ip", "-o", "link"]));
         let endpoints = node.control().unwrap().endpoints().unwrap();
         let ids: Vec<_> = endpoints.iter().filter(|e| e.number != 0).map(|e| e.id.as_str()).collect();
-        assert_eq!(ids, ["n1p1/eth0"]);
+        assert_eq!(ids, ["lab-n1p1/eth0"]);
         let files = std::fs::read_dir(self.path("/var/lib/heddle/ipam")).unwrap();
         let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
         let addresses: Vec<_> = names.filter(|name| name.parse::<std::net::IpAddr>().is_ok()).collect();

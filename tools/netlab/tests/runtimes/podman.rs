@@ -3,7 +3,7 @@
 use heddle_netlab::WORLD;
 
 use crate::calls::record;
-use crate::machine::{Machine, wait_for};
+use crate::machine::{CGROUP, Machine, wait_for};
 use crate::pods::{GREETING, SERVE, assert_serves, fetch};
 
 const CONFIGURATION: &str = r#"
@@ -15,8 +15,6 @@ network_config_dir = "/etc/cni/net.d"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
-[containers]
-cgroups = "disabled"
 "#;
 /// On the node.
 const PUBLISHED: u16 = 8088;
@@ -39,7 +37,8 @@ fn publish(chain: &[&str], name: &str) {
     let podman = Podman(&machine);
     let port = format!("{PUBLISHED}:8080");
     let options = ["run", "-d", "--name", "web", "--network", "heddle", "-p", &port];
-    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
+    // Who lacks CAP_SYS_RESOURCE cannot raise limits, as podman does by default.
+    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--cgroup-parent", CGROUP];
     podman.run(&[&options[..], &limits, &["--rootfs", "/run/root"], &SERVE].concat());
 
     let add = machine.await_call("ADD", "");
