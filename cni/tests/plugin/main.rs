@@ -8,3 +8,4 @@ mod del;
 mod fake_switch;
 mod lookers;
 mod node;
+mod recorded;

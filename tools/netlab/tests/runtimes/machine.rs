@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What containers are started from.
 pub(crate) const IMAGE: &str = "heddle.test/busybox:1";
 /// What busybox is called by in it.
-const PROGRAMS: [&str; 7] = ["sh", "cat", "httpd", "ip", "ping", "sleep", "wget"];
+const PROGRAMS: [&str; 6] = ["httpd", "ip", "nc", "ping", "sh", "sleep"];
 
 /// See the module.
 pub(crate) struct Machine {
