@@ -11,7 +11,7 @@ use super::plan::IdlePlan;
 use super::progress::Progress;
 use super::results::Results;
 use super::scenario::{IDLE_PODS, Scenario, SystemName};
-use super::systems::idle_lab;
+use super::systems::one_node;
 
 /// What the last pod has started may come to its end first: address detection, router solicitation, the agent's image.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -25,7 +25,7 @@ pub(crate) fn measure(
     results: &mut Results,
     progress: &mut Progress,
 ) -> Result<()> {
-    let lab = idle_lab(name, IDLE_PODS, ground, progress)?;
+    let lab = one_node(name, IDLE_PODS, ground, progress)?;
     progress.say(&format!("watching {IDLE_PODS} idle pods of {name}"));
     pause(SETTLE, progress)?;
     let node = lab.node("n1")?.state;

@@ -68,6 +68,15 @@ metrics! {
          new to the network, so this is the price of the first packets.",
     MapOperations "map_operations" "flow cache operations per connection" "" Lower
         "Writes to the kernel's flow cache that the switch made meanwhile, divided by the connections of the load.",
+    AddP50 "add_p50" "CNI ADD, median" "ms" Lower
+        "From executing the plugin to its end, as a container runtime waits for it: half of the pods had their network within \
+         that time. Their network namespaces are there before. Heddle's policy is in force for a pod when it has been added.",
+    AddP99 "add_p99" "CNI ADD, 99th percentile" "ms" Lower
+        "The same; one pod in a hundred waited longer.",
+    DelP50 "del_p50" "CNI DEL, median" "ms" Lower
+        "The same for taking a pod's network away.",
+    DelP99 "del_p99" "CNI DEL, 99th percentile" "ms" Lower
+        "The same; one pod in a hundred waited longer.",
     SwitchCpu "switch_cpu" "CPU of heddle-switch" "% of a core" Lower
         "Time that all threads of the daemon ran while no pod sent anything, from the scheduler's accounts \
          (/proc/PID/task/*/schedstat). What its packets cost the kernel elsewhere is not in it; there are none.",

@@ -6,6 +6,7 @@ mod idle;
 mod metric;
 mod place;
 mod plan;
+mod pod_start;
 mod preflight;
 mod progress;
 mod report;

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
-use super::scenario::{Scenario, SystemName};
+use super::scenario::{Crowd, Scenario, SystemName};
 use crate::args::{Placement, SystemOptions};
 use crate::load::Span;
 
@@ -21,6 +21,7 @@ pub(crate) struct Plan {
     pub(crate) span: Span,
     pub(crate) placement: Placement,
     pub(crate) idle: IdlePlan,
+    pub(crate) pod_start: PodStartPlan,
 }
 
 /// The systems that are up together.
@@ -35,6 +36,14 @@ pub(crate) struct Lap {
 pub(crate) struct IdlePlan {
     pub(crate) windows: usize,
     pub(crate) seconds: f64,
+}
+
+/// How often pods come and go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PodStartPlan {
+    pub(crate) rounds: usize,
+    /// In each round, one after the other, and in a crowd.
+    pub(crate) pods: [usize; 2],
 }
 
 impl Plan {
@@ -68,6 +77,10 @@ impl Plan {
             } else {
                 IdlePlan { windows: 5, seconds: 4.0 }
             },
+            pod_start: PodStartPlan {
+                rounds: options.rounds.map_or(if quick { 3 } else { 8 }, |rounds| rounds as usize),
+                pods: if quick { [60, 96] } else { [120, 192] },
+            },
         })
     }
 
@@ -75,6 +88,14 @@ impl Plan {
     pub(crate) fn idle_systems(&self) -> Vec<SystemName> {
         let idle = self.scenarios.contains(&Scenario::Idle);
         self.systems.iter().copied().filter(|name| idle && name.mode().is_some()).collect()
+    }
+
+    /// Scenarios in which pods come and go.
+    pub(crate) fn pod_starts(&self) -> impl Iterator<Item = Crowd> {
+        self.scenarios.iter().filter_map(|scenario| match scenario {
+            Scenario::PodStart(crowd) => Some(*crowd),
+            _ => None,
+        })
     }
 
     /// Scenarios with traffic: those of a round.

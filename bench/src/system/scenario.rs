@@ -70,6 +70,24 @@ pub(crate) enum Scenario {
     Connections(Reach),
     /// Many pods on one node, and no traffic.
     Idle,
+    /// Pods that come and go, so many at once: what a container runtime waits for.
+    PodStart(Crowd),
+}
+
+/// How many calls of the plugin are under way at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Crowd {
+    Alone,
+    Sixteen,
+}
+
+impl Crowd {
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Self::Alone => 1,
+            Self::Sixteen => 16,
+        }
+    }
 }
 
 /// Pods of the idle node.
@@ -82,10 +100,11 @@ impl Scenario {
             [Self::Stream, Self::StreamV6, Self::Packets, Self::PingPong, Self::Connections]
                 .map(|of| of(reach))
         });
-        with_traffic.chain([Self::Idle]).collect()
+        let starts = [Crowd::Alone, Crowd::Sixteen].map(Self::PodStart);
+        with_traffic.chain([Self::Idle]).chain(starts).collect()
     }
 
-    /// Where the pods are, what is sent, and whether by IPv6; nothing for the idle node.
+    /// Where the pods are, what is sent, and whether by IPv6; nothing where nothing is sent.
     pub(crate) fn traffic(self) -> Option<(Reach, Kind, bool)> {
         match self {
             Self::Stream(reach) => Some((reach, Kind::Stream, false)),
@@ -93,7 +112,7 @@ impl Scenario {
             Self::Packets(reach) => Some((reach, Kind::Packets, false)),
             Self::PingPong(reach) => Some((reach, Kind::PingPong, false)),
             Self::Connections(reach) => Some((reach, Kind::Connections, false)),
-            Self::Idle => None,
+            Self::Idle | Self::PodStart(_) => None,
         }
     }
 
@@ -108,13 +127,17 @@ impl Scenario {
                 &[HeddleCached, HeddleDirect, Bridge]
             }
             Self::Idle => &[HeddleCached, HeddleDirect],
+            Self::PodStart(_) => &[HeddleCached, Bridge],
             _ => &[HeddleCached, HeddleDirect, BridgeVxlan],
         }
     }
 
     /// What is compared with; nobody on the idle node, where a bridge has no daemon.
     pub(crate) fn baseline(self) -> Option<SystemName> {
-        self.traffic().map(|(reach, ..)| reach.baseline())
+        match self {
+            Self::PodStart(_) => Some(SystemName::Bridge),
+            _ => self.traffic().map(|(reach, ..)| reach.baseline()),
+        }
     }
 
     pub(crate) fn title(self) -> String {
@@ -125,6 +148,8 @@ impl Scenario {
             Self::PingPong(_) => "TCP request and response",
             Self::Connections(_) => "new connections",
             Self::Idle => return format!("{IDLE_PODS} idle pods on one node"),
+            Self::PodStart(Crowd::Alone) => return "pods added and removed one by one".to_owned(),
+            Self::PodStart(crowd) => return format!("pods added and removed, {} at once", crowd.size()),
         };
         match self.baseline() {
             Some(SystemName::Bridge) => format!("same node: {what}"),
@@ -143,6 +168,8 @@ impl fmt::Display for Scenario {
             Self::PingPong(_) => "tcp-request-response",
             Self::Connections(_) => "tcp-connections",
             Self::Idle => return write!(f, "idle-{IDLE_PODS}-pods"),
+            Self::PodStart(Crowd::Alone) => return write!(f, "pod-start"),
+            Self::PodStart(crowd) => return write!(f, "pod-start-{}-at-once", crowd.size()),
         };
         let place = if self.baseline() == Some(SystemName::Bridge) { "same-node" } else { "across-nodes" };
         write!(f, "{place}-{what}")

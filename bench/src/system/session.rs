@@ -8,6 +8,7 @@ use super::ground::{self, Ground};
 use super::idle;
 use super::metric::Metric;
 use super::plan::{Lap, Plan};
+use super::pod_start;
 use super::progress::Progress;
 use super::results::{Failure, Results};
 use super::scenario::{Scenario, SystemName};
@@ -53,6 +54,9 @@ pub(crate) fn measure(
     for name in plan.idle_systems() {
         idle::measure(name, plan.idle, ground, &mut session.results, progress)
             .with_context(|| format!("idle node of {name}"))?;
+    }
+    if plan.pod_starts().next().is_some() {
+        pod_start::measure(plan, ground, &mut session.results, progress)?;
     }
     Ok(session.results)
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::system::metric::Metric;
 use crate::system::results::Results;
-use crate::system::scenario::{Reach, Scenario, SystemName};
+use crate::system::scenario::{Crowd, Reach, Scenario, SystemName};
 use crate::system::stats::{Summary, ratio};
 
 /// A bound on a number, or on its ratio to another system's.
@@ -52,6 +52,7 @@ fn all() -> Vec<Target> {
     let stream = Scenario::Stream;
     let ping_pong = Scenario::PingPong;
     let packets = Scenario::Packets(SameNode);
+    let [alone, crowd] = [Crowd::Alone, Crowd::Sixteen].map(Scenario::PodStart);
     vec![
         to(HeddleCached, stream(SameNode), Metric::Throughput, Some(Bridge), AtLeast(1.1)),
         to(HeddleCached, packets, Metric::Delivered, Some(Bridge), AtLeast(1.5)),
@@ -63,6 +64,10 @@ fn all() -> Vec<Target> {
         to(HeddleCached, Scenario::Connections(SameNode), Metric::ConnectionRate, Some(Bridge), AtLeast(0.8)),
         to(HeddleCached, Scenario::Idle, Metric::SwitchCpu, None, Under(1.0)),
         to(HeddleDirect, Scenario::Idle, Metric::SwitchCpu, None, Under(1.0)),
+        to(HeddleCached, alone, Metric::AddP50, Some(Bridge), AtMost(0.5)),
+        to(HeddleCached, alone, Metric::AddP99, Some(Bridge), AtMost(0.5)),
+        to(HeddleCached, crowd, Metric::AddP50, Some(Bridge), AtMost(0.5)),
+        to(HeddleCached, crowd, Metric::AddP99, Some(Bridge), AtMost(0.5)),
     ]
 }
 

@@ -1,10 +1,12 @@
 //! The bridge plugin on one node: the baseline between pods of the same node.
 
+use std::path::Path;
+
 use anyhow::Result;
 use ipnet::IpNet;
 
 use super::System;
-use super::plugin::BridgePlugin;
+use super::plugin::{self, BridgePlugin};
 use crate::system::ground::{Ground, create_namespace};
 use crate::system::place::Place;
 use crate::system::scenario::{Reach, SystemName};
@@ -14,6 +16,15 @@ const SUBNETS: [&str; 2] = ["10.245.0.0/24", "fd00:10:245::/64"];
 /// What the plugin gives a veth when nobody says otherwise.
 const MTU: u32 = 1500;
 
+fn subnets() -> Result<Vec<IpNet>> {
+    Ok(SUBNETS.map(str::parse::<IpNet>).into_iter().collect::<Result<_, _>>()?)
+}
+
+/// What the plugin is told on such a node, which keeps its addresses in this directory.
+pub(crate) fn bridge_configuration(state: &Path) -> Result<serde_json::Value> {
+    Ok(plugin::configuration(state, &subnets()?, MTU))
+}
+
 #[derive(Debug)]
 pub(crate) struct Bridge {
     pods: [Place; 2],
@@ -22,8 +33,7 @@ pub(crate) struct Bridge {
 impl Bridge {
     pub(crate) fn raise(ground: &Ground) -> Result<Self> {
         let node = create_namespace("bridge")?;
-        let subnets = SUBNETS.map(str::parse::<IpNet>).into_iter().collect::<Result<Vec<_>, _>>()?;
-        let plugin = BridgePlugin::on(&node, &ground.directory("ipam-bridge")?, &subnets, MTU);
+        let plugin = BridgePlugin::on(&node, &ground.directory("ipam-bridge")?, &subnets()?, MTU);
         Ok(Self { pods: [plugin.add("bridge-p1")?, plugin.add("bridge-p2")?] })
     }
 }

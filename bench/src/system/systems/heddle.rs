@@ -115,8 +115,8 @@ fn map_operations(status: &api::Status) -> Option<u64> {
     status.flow_cache.as_ref().map(|cache| cache.inserted + cache.removed)
 }
 
-/// A lab of one node with many pods and no traffic.
-pub(crate) fn idle_lab(
+/// A lab of one node with so many pods, under the same policy.
+pub(crate) fn one_node(
     name: SystemName,
     pods: u16,
     ground: &Ground,

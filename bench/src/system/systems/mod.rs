@@ -12,7 +12,8 @@ use heddle_netlab::Interrupt;
 use super::ground::Ground;
 use super::place::Place;
 use super::scenario::{Reach, SystemName};
-pub(crate) use heddle::{Heddle, idle_lab};
+pub(crate) use bridge::bridge_configuration;
+pub(crate) use heddle::{Heddle, one_node};
 pub(crate) use plugin::{DIRECTORY as PLUGIN_DIRECTORY, REQUIRED as REQUIRED_PLUGINS};
 
 /// A system that is up. It goes with the ground it was built on, Heddle with its lab.

@@ -26,21 +26,9 @@ pub(crate) struct BridgePlugin {
 }
 
 impl BridgePlugin {
-    /// For a node whose pods have addresses of `subnets`. The keys are those that Flannel passes on: the plugin's own
-    /// masquerading, which would switch the kernel's connection tracking on, is not among them.
+    /// For a node whose pods have addresses of `subnets`.
     pub(crate) fn on(node: &Netns, state: &Path, subnets: &[IpNet], mtu: u32) -> Self {
-        let ranges: Vec<_> = subnets.iter().map(|subnet| serde_json::json!([{ "subnet": subnet }])).collect();
-        let configuration = serde_json::json!({
-            "cniVersion": "1.0.0",
-            "name": "bench",
-            "type": "bridge",
-            "bridge": "cni0",
-            "isDefaultGateway": true,
-            "hairpinMode": true,
-            "mtu": mtu,
-            "ipam": { "type": "host-local", "dataDir": state, "ranges": ranges },
-        });
-        Self { node: node.clone(), configuration }
+        Self { node: node.clone(), configuration: configuration(state, subnets, mtu) }
     }
 
     /// Makes a pod's namespace and adds the pod.
@@ -73,6 +61,22 @@ impl BridgePlugin {
         }
         Ok(said)
     }
+}
+
+/// The keys are those that Flannel passes on: the plugin's own masquerading, which would switch the kernel's connection
+/// tracking on, is not among them.
+pub(super) fn configuration(state: &Path, subnets: &[IpNet], mtu: u32) -> serde_json::Value {
+    let ranges: Vec<_> = subnets.iter().map(|subnet| serde_json::json!([{ "subnet": subnet }])).collect();
+    serde_json::json!({
+        "cniVersion": "1.0.0",
+        "name": "bench",
+        "type": "bridge",
+        "bridge": "cni0",
+        "isDefaultGateway": true,
+        "hairpinMode": true,
+        "mtu": mtu,
+        "ipam": { "type": "host-local", "dataDir": state, "ranges": ranges },
+    })
 }
 
 fn parse(answer: &str) -> Result<Vec<IpAddr>> {
