@@ -131,7 +131,7 @@ impl Plugin {
         // Every caller is on the node already, so that a call is a process and nothing else.
         let times: Result<Vec<Vec<Duration>>> = std::thread::scope(|scope| {
             let callers: Vec<_> = (0..crowd.size()).map(|_| scope.spawn(|| self.node.run(work))).collect();
-            let ended = callers.into_iter().map(|caller| caller.join());
+            let ended = callers.into_iter().map(std::thread::ScopedJoinHandle::join);
             ended.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?).collect()
         });
         let mut times = times?.concat();

@@ -16,7 +16,7 @@ const POD: (&str, usize) = ("hdl", 11);
 /// nftables tables, of whatever family: this name, and this name with something behind a dash.
 const TABLE: &str = "heddle";
 /// What the plugin keeps beside the switch's directory.
-const PLUGIN_STATE: [&str; 1] = ["ipam"];
+const PLUGIN_STATE: [&str; 2] = ["ipam", "attachments"];
 
 /// Where a daemon leaves files.
 #[derive(Debug, Clone)]

@@ -18,13 +18,15 @@ const NEWEST: &str = "1.1.0";
 /// Capabilities of plugins in a chain: the runtime tells a plugin only of what it asks for.
 const OF_OTHERS: [(&str, &str); 3] =
     [("portmap", "portMappings"), ("bandwidth", "bandwidth"), ("tuning", "mac")];
-/// Those of heddle-cni, whoever else is in the chain.
+/// Those of heddle-cni, as far as no other plugin in the chain has them.
 const OWN: [&str; 1] = ["io.kubernetes.cri.pod-annotations"];
 
 /// The file's text.
 pub(crate) fn text(options: &InstallOptions, socket: Option<&Path>) -> String {
+    let taken: Vec<_> = options.chain.iter().filter_map(|name| capability(name)).collect();
+    let own = OWN.iter().filter(|name| !taken.contains(name));
     let capabilities: serde_json::Map<_, _> =
-        OWN.iter().map(|name| ((*name).to_owned(), Value::Bool(true))).collect();
+        own.map(|name| ((*name).to_owned(), Value::Bool(true))).collect();
     let mut own = json!({ "type": PLUGIN, "capabilities": capabilities });
     // Defaults are not written: they stay the plugin's to choose.
     for (key, path) in [("socket", socket), ("stateDir", options.state_dir.as_deref())] {
@@ -44,10 +46,14 @@ pub(crate) fn text(options: &InstallOptions, socket: Option<&Path>) -> String {
 
 fn chained(name: &str) -> Value {
     let mut plugin = json!({ "type": name });
-    if let Some((_, capability)) = OF_OTHERS.iter().find(|(other, _)| *other == name) {
-        plugin["capabilities"] = json!({ *capability: true });
+    if let Some(capability) = capability(name) {
+        plugin["capabilities"] = json!({ capability: true });
     }
     plugin
+}
+
+fn capability(plugin: &str) -> Option<&'static str> {
+    OF_OTHERS.iter().find(|(other, _)| *other == plugin).map(|(_, capability)| *capability)
 }
 
 /// True for a configuration that calls heddle-cni.

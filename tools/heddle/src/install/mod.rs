@@ -46,18 +46,18 @@ pub(crate) fn install(target: &TargetOptions, options: &InstallOptions) -> Resul
     if std::fs::read(&conflist).is_ok_and(|there| !conflist::is_ours(&there)) {
         bail!("{} is not Heddle's: remove it, or choose another --conf-name", conflist.display());
     }
-    let placed = place::place(&places.plugin(), &plugin, 0o755)
+    let outcome = place::place(&places.plugin(), &plugin, 0o755)
         .context("the plugin could not be installed (another directory: --bin-dir)")?;
-    report.file(word(placed), places.plugin())?;
+    report.file(word(outcome), places.plugin())?;
     for missing in options.chain.iter().filter(|name| !places.bin_dir.join(name).is_file()) {
         report.warn(format!(
             "there is no {missing} in {}: pods do not start unless the runtime has another directory with it (Debian: containernetworking-plugins)",
             places.bin_dir.display()
         ));
     }
-    let placed = place::place(&conflist, conflist::text(options, socket).as_bytes(), 0o644)
+    let outcome = place::place(&conflist, conflist::text(options, socket).as_bytes(), 0o644)
         .context("the configuration could not be installed (another directory: --conf-dir)")?;
-    report.file(word(placed), &conflist)?;
+    report.file(word(outcome), &conflist)?;
     warn_of_others(places, &mut report)?;
     report.finish()
 }
