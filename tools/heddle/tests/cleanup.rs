@@ -211,6 +211,23 @@ fn cleanup_leaves_the_machine_as_it_was() {
 }
 
 #[test]
+fn forwarding_can_stay_and_what_others_have_set_does() {
+    let machine = Machine::new();
+    let read = |name: &str| machine.capsule.run(&["cat", &format!("/proc/sys/net/{name}")]).trim().to_owned();
+    for (words, left) in [("cleanup --keep-forwarding", ["1", "1", "2"]), ("cleanup", ["1", "1", "0"])] {
+        let switch = machine.start_switch("direct");
+        assert_eq!(read("ipv6/conf/eth0/accept_ra"), "2");
+        machine.end_switch(switch, "-TERM");
+        if words == "cleanup" {
+            machine.capsule.run(&["sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_ra"]);
+        }
+        machine.does(words);
+        let names = ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/eth0/accept_ra"];
+        assert_eq!(names.map(read), left, "{words}");
+    }
+}
+
+#[test]
 fn installing_and_uninstalling() {
     let machine = Machine::new();
     let said = machine.does("install");

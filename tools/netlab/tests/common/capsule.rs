@@ -1,6 +1,7 @@
 //! Processes, mounts and files that the kernel takes away all at once, however the test ends: everything in a capsule is in mount, PID
 //! and cgroup namespaces whose first process ends with its standard input, which only the test holds open.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -9,6 +10,8 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 pub(crate) struct Capsule {
     first: Child,
     input: Option<ChildStdin>,
+    /// Programs that end with the capsule.
+    others: RefCell<Vec<Child>>,
     _directory: tempfile::TempDir,
 }
 
@@ -26,7 +29,7 @@ impl Capsule {
         BufReader::new(first.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
         assert_eq!(ready, "ready\n", "the capsule's script does not come to its end");
         let input = first.stdin.take();
-        Self { first, input, _directory: directory }
+        Self { first, input, others: RefCell::default(), _directory: directory }
     }
 
     /// A command inside.
@@ -55,8 +58,13 @@ impl Capsule {
         self.command(words[0]).args(&words[1..]).output().unwrap()
     }
 
-    /// Starts a program that goes on; what it says goes to a file inside. It ends with the capsule.
-    #[allow(clippy::zombie_processes, reason = "the capsule's end is its end")]
+    /// Starts a program that goes on until the capsule ends; what it says goes to a file inside.
+    pub(crate) fn start_daemon(&self, words: &[&str], log: &str) {
+        let daemon = self.spawn(words, log);
+        self.others.borrow_mut().push(daemon);
+    }
+
+    /// The same for one that the caller ends.
     pub(crate) fn spawn(&self, words: &[&str], log: &str) -> Child {
         let log = std::fs::File::create(self.path(log)).unwrap();
         let mut command = self.command(words[0]);
@@ -79,6 +87,9 @@ impl Capsule {
     pub(crate) fn end(&mut self) {
         drop(self.input.take());
         let _ = self.first.wait();
+        for mut other in self.others.take() {
+            let _ = other.wait();
+        }
     }
 }
 

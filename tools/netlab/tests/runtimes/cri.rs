@@ -38,7 +38,7 @@ snapshotter = "native"
 /// Starts containerd, and gives it the image in this namespace of its own.
 pub(crate) fn start_containerd(machine: &Machine, namespace: &str) {
     machine.write("/etc/containerd/config.toml", CONFIGURATION);
-    machine.spawn(&["containerd", "--config", "/etc/containerd/config.toml"], "/run/containerd.log");
+    machine.start_daemon(&["containerd", "--config", "/etc/containerd/config.toml"], "/run/containerd.log");
     let answers = || machine.try_run(&["ctr", "version"]).status.success().then_some(());
     wait_for("containerd", answers);
     make_image(machine);
