@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 const MACHINE: &str = r#"
 set -eu
 mount --make-rprivate /
-mount -t tmpfs tmpfs "$1"
-mkdir "$1/etc" "$1/opt"
-mount --bind "$1/etc" /etc
-mount --bind "$1/opt" /opt
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/etc /mnt/opt
+mount --bind /mnt/etc /etc
+mount --bind /mnt/opt /opt
 for place in /run /var/lib; do mount -t tmpfs tmpfs $place; done
 mount -t bpf bpf /sys/fs/bpf
 mkdir -p /etc/heddle /etc/cni/net.d /opt/cni/bin /run/netns

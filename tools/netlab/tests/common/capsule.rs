@@ -12,24 +12,22 @@ pub(crate) struct Capsule {
     input: Option<ChildStdin>,
     /// Programs that end with the capsule.
     others: RefCell<Vec<Child>>,
-    _directory: tempfile::TempDir,
 }
 
 impl Capsule {
-    /// Starts one in the network namespace of the calling thread. The script gets the path of an empty directory, and what else it is given; it
-    /// says "ready", and ends when its standard input does.
+    /// Starts one in the network namespace of the calling thread. The script, which gets these arguments, says
+    /// "ready", and ends when its standard input does. It may mount whatever it likes: nobody else sees it.
     pub(crate) fn start(script: &str, arguments: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
         let mut unshare = Command::new("unshare");
         // In a session of its own: the terminal's Ctrl-C is for the test.
         unshare.args(["--mount", "--pid", "--cgroup", "--fork", "--kill-child", "--mount-proc"]);
-        unshare.args(["setsid", "sh", "-c", script, "sh"]).arg(directory.path()).args(arguments);
+        unshare.args(["setsid", "sh", "-c", script, "sh"]).args(arguments);
         let mut first = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(first.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
         assert_eq!(ready, "ready\n", "the capsule's script does not come to its end");
         let input = first.stdin.take();
-        Self { first, input, others: RefCell::default(), _directory: directory }
+        Self { first, input, others: RefCell::default() }
     }
 
     /// A command inside.
