@@ -101,6 +101,7 @@ pub fn tables(underlay: Underlay) -> Tables {
         interface: 0,
         mtu: 1500,
         policy: EndpointPolicy::Open,
+        mapped: Vec::new(),
     };
     tables.endpoints.set(HOST, endpoint(&[], pod_mac(HOST)));
     for default in ["0.0.0.0/0", "::/0"] {

@@ -82,7 +82,7 @@ pub struct UplinkConfig {
 }
 
 /// An IP version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4.
     Ipv4,

@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod address;
+pub mod conntrack;
 mod error;
 // One ioctl that no safe crate wraps; see there.
 #[allow(unsafe_code, reason = "SIOCETHTOOL takes a pointer")]

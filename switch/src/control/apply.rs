@@ -94,6 +94,7 @@ impl<D: Dataplane> Control<D> {
             interface: self.plane.interface_index(super::host::SWITCH_SIDE).unwrap_or_default(),
             mtu,
             policy: EndpointPolicy::Open,
+            mapped: Vec::new(),
         };
         tables.endpoints.set(HOST, host);
         self.host = Some(attached.clone());
@@ -200,6 +201,13 @@ impl<D: Dataplane> Control<D> {
             }
             return Err(error);
         }
+        // Last, so that nothing comes by a port before there is anybody to take it.
+        if let Err(error) = self.plane.map_ports(&entry.spec.forwards()) {
+            if let Err(worse) = self.unpublish(&entry).and_then(|()| self.plane.detach(entry.number)) {
+                tracing::error!(id = entry.spec.id, %worse, "an endpoint without its port mappings stays");
+            }
+            return Err(error);
+        }
         self.watchers.tell(&Event::Added(self.describe_endpoint(&entry)));
         self.endpoints.insert(entry);
         Ok(())
@@ -217,14 +225,19 @@ impl<D: Dataplane> Control<D> {
 
     /// Takes an endpoint out of the tables, and once no worker sends to it any more, its port away.
     fn uninstall(&mut self, entry: &EndpointEntry) -> Result<(), ControlError> {
+        self.plane.unmap_ports(&entry.spec.forwards());
+        self.unpublish(entry)?;
+        self.watchers.tell(&Event::Removed(entry.spec.id.clone()));
+        self.plane.detach(entry.number)
+    }
+
+    fn unpublish(&mut self, entry: &EndpointEntry) -> Result<(), ControlError> {
         let mut tables = self.tables.clone();
         tables.endpoints.remove(entry.number);
         for address in &entry.spec.addresses {
             self.restore_route(&mut tables, IpNet::from(*address));
         }
-        self.publish(tables)?;
-        self.watchers.tell(&Event::Removed(entry.spec.id.clone()));
-        self.plane.detach(entry.number)
+        self.publish(tables).map(drop)
     }
 
     /// Gives a prefix back to whatever it belongs to by default.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::ControlError;
+use super::ports::Forward;
 use crate::DropReason;
 use crate::ports::PortId;
 use crate::stats::PortStats;
@@ -35,6 +36,12 @@ pub trait Dataplane: Send {
 
     /// Gives an endpoint's interface up, which may be gone already.
     fn detach(&mut self, number: EndpointNumber) -> Result<(), ControlError>;
+
+    /// Lets ports of the node lead to a pod. When it fails, none does.
+    fn map_ports(&mut self, forwards: &[Forward]) -> Result<(), ControlError>;
+
+    /// Ends that, and whatever goes on by it.
+    fn unmap_ports(&mut self, forwards: &[Forward]);
 
     /// Makes `tables` what the workers use, and returns their generation once all of them do. `touched` are the next hops that
     /// were taken from some prefix: what was routed to them may go elsewhere now.

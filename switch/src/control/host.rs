@@ -36,6 +36,9 @@ pub(super) async fn set_up(netlink: &Netlink, facts: &NodeFacts) -> Result<Link,
     }
     // The switch reports errors about the host's packets from the node's own address.
     write_sysctl(&format!("net/ipv4/conf/{LINUX_SIDE}/accept_local"), "1")?;
+    // What the node sends to a port mapping from 127.0.0.1 leaves by here, translated, and its answer comes back. Nobody but the
+    // switch is on the other side, and it drops what comes from or goes to loopback addresses.
+    write_sysctl(&format!("net/ipv4/conf/{LINUX_SIDE}/route_localnet"), "1")?;
     netlink.set_up(&switch_side).await?;
     netlink.set_up(&link).await?;
     forward()?;

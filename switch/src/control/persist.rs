@@ -229,6 +229,7 @@ pub(super) mod as_text {
 #[cfg(test)]
 mod tests {
     //! What was written is read back; half-written, damaged and newer files do no harm and say what to do.
+    use super::super::ports::{PortMapping, Transport};
     use super::*;
 
     fn endpoint(id: &str) -> SavedEndpoint {
@@ -241,6 +242,12 @@ mod tests {
             pod_name: "web".into(),
             mtu: 1450,
             attach: crate::tables::AttachMode::Cached,
+            port_mappings: vec![PortMapping {
+                protocol: Transport::Udp,
+                host_port: 53,
+                pod_port: 5353,
+                host_address: Some("172.31.0.1".parse().unwrap()),
+            }],
         };
         SavedEndpoint { spec, number: 3, interface_index: 12 }
     }
@@ -258,6 +265,20 @@ mod tests {
         assert_eq!(store.load_endpoints().unwrap(), []);
         store.save_endpoints(vec![endpoint("a/eth0"), endpoint("b/eth0")]).unwrap();
         assert_eq!(store.load_endpoints().unwrap(), [endpoint("a/eth0"), endpoint("b/eth0")]);
+    }
+
+    #[test]
+    fn what_an_older_switch_wrote_is_read() {
+        let (_directory, store, file) = store();
+        let old = br#"{"version": 1, "content": [{"id": "a/eth0", "host_interface": "hd1", "mac": "02:00:00:00:00:05",
+            "addresses": ["10.244.1.5", "fd00::5"], "pod_namespace": "default", "pod_name": "web", "mtu": 1450,
+            "number": 3, "interface_index": 12}]}"#;
+        fs::write(&file, old).unwrap();
+        let [read] = store.load_endpoints().unwrap().try_into().unwrap();
+        let mut expected = endpoint("a/eth0");
+        expected.spec.attach = crate::tables::AttachMode::Direct;
+        expected.spec.port_mappings.clear();
+        assert_eq!(read, expected);
     }
 
     #[test]

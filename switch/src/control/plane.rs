@@ -22,7 +22,9 @@ use self::budget::FrameBudget;
 use self::cache::Cache;
 use super::dataplane::{Attached, Dataplane};
 use super::error::StartError;
-use super::facts::UplinkFacts;
+use super::facts::{NodeFacts, UplinkFacts};
+use super::nat::Nat;
+use super::ports::Forward;
 use super::{ControlError, convert};
 use crate::DropReason;
 use crate::config::Config;
@@ -60,6 +62,7 @@ pub(super) struct Plane {
     policy_generation: u32,
     /// What a former daemon has left is claimed, or removed.
     settled: bool,
+    nat: Nat,
     netlink: Netlink,
     runtime: Handle,
 }
@@ -76,7 +79,7 @@ impl Plane {
     /// Starts the workers, without any port.
     pub(super) fn start(
         config: &Config,
-        pod_mtu: u16,
+        facts: &NodeFacts,
         netlink: Netlink,
         runtime: Handle,
     ) -> Result<Self, StartError> {
@@ -97,9 +100,10 @@ impl Plane {
             cache: None,
             lines: Some((keeper_links, orders)),
             flows: config.flow_cache.flows,
-            pod_mtu,
+            pod_mtu: facts.pod_mtu,
             policy_generation: 0,
             settled: false,
+            nat: Nat::new(config, facts),
             netlink,
             runtime,
         })
@@ -135,6 +139,11 @@ impl Plane {
         }
         let by_worker = (0..workers).map(|worker| ports[(worker % queues) as usize]).collect();
         Ok((by_worker, mode))
+    }
+
+    /// Puts the table for address translation in place, with the mapped ports of the endpoints that are back.
+    pub(super) fn translate(&mut self) -> Result<(), StartError> {
+        self.nat.start().map_err(StartError::Nat)
     }
 
     /// Everything that a former daemon has left and is still wanted has been claimed: the rest is taken off, and the flows that
@@ -213,6 +222,16 @@ impl Dataplane for Plane {
             AttachMode::Direct => self.detach_direct(&attachment),
             AttachMode::Cached => self.detach_cached(&attachment, number),
         }
+    }
+
+    fn map_ports(&mut self, forwards: &[Forward]) -> Result<(), ControlError> {
+        self.nat.add(forwards).map_err(|reason| {
+            ControlError::Unavailable(format!("the port mappings cannot be set up: {reason}"))
+        })
+    }
+
+    fn unmap_ports(&mut self, forwards: &[Forward]) {
+        self.nat.remove(forwards);
     }
 
     fn publish(&mut self, mut tables: Tables, touched: &[NextHop]) -> Result<u64, ControlError> {

@@ -20,7 +20,7 @@ use super::neighbors::Resolver;
 use super::plane::{Plane, mode_name, trunk};
 use super::service::SwitchService;
 use super::uplink::{self, UplinkNews, UplinkWatch};
-use super::{Store, host, masquerade, preflight, server};
+use super::{Store, host, nat, preflight, server};
 use crate::config::Config;
 use crate::tables::{self, AttachMode, HOST, Tunnel};
 
@@ -90,10 +90,7 @@ fn set_up(
     let mut uplink = runtime.block_on(read_uplink(&netlink, config))?;
     let facts = runtime.block_on(node_facts(&netlink, config, uplink.as_ref().map(|(facts, _)| facts)))?;
     let host_link = runtime.block_on(host::set_up(&netlink, &facts))?;
-    if config.masquerade {
-        masquerade::set_up(config).map_err(StartError::Masquerade)?;
-    }
-    let mut plane = Plane::start(config, facts.pod_mtu, netlink, runtime.handle().clone())?;
+    let mut plane = Plane::start(config, &facts, netlink, runtime.handle().clone())?;
     let mut node = facts.node();
     if let Some((uplink, queues)) = &mut uplink {
         let (tunnel, ports) = match config.attach {
@@ -116,6 +113,7 @@ fn set_up(
     let mut control = Control::new(plane, facts, node, config.policy, store)?;
     control.add_host(host_link.mac.unwrap_or_default(), mtu, &attached)?;
     control.restore()?;
+    control.plane.translate()?;
     control.plane.settle();
     if config.attach == AttachMode::Cached
         && let Err(error) = host::offload()
@@ -290,7 +288,7 @@ pub fn clean_up(config: &Config, state: bool) -> Result<(), Vec<String>> {
     let mut attempt = |result: Result<(), String>| failures.extend(result.err());
     attempt(Plane::clean_up(&config.bpffs));
     attempt(remove_interfaces());
-    attempt(if config.masquerade { masquerade::tear_down() } else { Ok(()) });
+    attempt(nat::tear_down(config.masquerade));
     attempt(remove_if_there(&config.socket, |path| std::fs::remove_file(path)));
     drop(lock);
     if state {

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::ControlError;
 use super::endpoints::EndpointSpec;
 use super::facts::NodeFacts;
+use super::ports;
 use super::remote::VtepSpec;
 use crate::config::{Family, MIN_MTU};
 use crate::tables::{AttachMode, Node};
@@ -83,6 +84,10 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
     if attach.is_none() {
         mistakes.note(format!("attach_mode: {:?} is neither \"direct\" nor \"cached\"", request.attach_mode));
     }
+    let port_mappings = ports::parse(facts, &request.port_mappings, &addresses).unwrap_or_else(|problems| {
+        problems.into_iter().for_each(|problem| mistakes.note(problem));
+        Vec::new()
+    });
     mistakes.none()?;
     Ok(EndpointSpec {
         id: request.id,
@@ -95,6 +100,7 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
         mtu: mtu as u16,
         // Present, too.
         attach: attach.unwrap_or(facts.attach),
+        port_mappings,
     })
 }
 

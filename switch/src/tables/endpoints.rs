@@ -32,6 +32,8 @@ pub struct Endpoint {
     pub mtu: u16,
     /// What its connections are judged by.
     pub policy: EndpointPolicy,
+    /// Protocols (IANA's numbers) and ports that ports of the node lead to, by way of the host.
+    pub mapped: Vec<(u8, u16)>,
 }
 
 /// What an endpoint's connections are judged by.

@@ -100,6 +100,7 @@ impl Rig {
             interface: 0,
             mtu: 1500,
             policy: EndpointPolicy::Open,
+            mapped: Vec::new(),
         };
         self.tables.endpoints.set(number as u32, endpoint);
         self.tables.fib.insert(IpNet::from(address), NextHop::Endpoint(number as u32));

@@ -93,6 +93,7 @@ pub(crate) fn tables(node: u8, peer: u8, underlay: usize) -> Tables {
             interface: 0,
             mtu: POD_MTU,
             policy: EndpointPolicy::Open,
+            mapped: Vec::new(),
         };
         tables.endpoints.set(slot.into(), endpoint);
     }

@@ -120,6 +120,7 @@ fn tables(setting: u8) -> Tables {
             interface: 0,
             mtu: 1500,
             policy,
+            mapped: Vec::new(),
         };
         tables.endpoints.set(number, endpoint);
     }

@@ -7,6 +7,7 @@ use heddle_api as api;
 
 use crate::DropReason;
 use crate::config::{Family, PolicyMode};
+use crate::control::ports::Forward;
 use crate::control::{Attached, Control, ControlError, Dataplane, NodeFacts, Store, UplinkFacts};
 use crate::ports::PortId;
 use crate::tables::conntrack::Flow;
@@ -24,6 +25,9 @@ pub(super) struct Notes {
     pub(super) touched: Vec<NextHop>,
     pub(super) refuse_attach: bool,
     pub(super) refuse_publish: bool,
+    pub(super) refuse_ports: bool,
+    /// Ports that lead to pods.
+    pub(super) forwards: Vec<Forward>,
     pub(super) flows: Vec<Flow>,
     next_serial: u32,
 }
@@ -76,6 +80,19 @@ impl Dataplane for FakePlane {
         Ok(())
     }
 
+    fn map_ports(&mut self, forwards: &[Forward]) -> Result<(), ControlError> {
+        let mut notes = self.notes();
+        if notes.refuse_ports {
+            return Err(ControlError::Unavailable("no nft".into()));
+        }
+        notes.forwards.extend_from_slice(forwards);
+        Ok(())
+    }
+
+    fn unmap_ports(&mut self, forwards: &[Forward]) {
+        self.notes().forwards.retain(|forward| !forwards.contains(forward));
+    }
+
     fn publish(&mut self, tables: Tables, touched: &[NextHop]) -> Result<u64, ControlError> {
         let mut notes = self.notes();
         if notes.refuse_publish {
@@ -111,7 +128,7 @@ impl Dataplane for FakePlane {
     }
 }
 
-pub(super) fn facts() -> NodeFacts {
+pub(in crate::control) fn facts() -> NodeFacts {
     let uplink = UplinkFacts {
         interface: "eth0".into(),
         index: 2,
@@ -184,9 +201,13 @@ impl Rig {
         &mut self,
         call: impl FnOnce(&mut Control<FakePlane>) -> Result<T, ControlError>,
     ) -> ControlError {
-        let before = (self.plane.attached(), fib(&self.plane), self.control.list_endpoints().len());
+        let state = |rig: &Self| {
+            let forwards = rig.plane.notes().forwards.clone();
+            (rig.plane.attached(), fib(&rig.plane), rig.control.list_endpoints().len(), forwards)
+        };
+        let before = state(self);
         let error = call(&mut self.control).unwrap_err();
-        let after = (self.plane.attached(), fib(&self.plane), self.control.list_endpoints().len());
+        let after = state(self);
         assert_eq!(before, after, "{error}");
         error
     }

@@ -57,6 +57,7 @@ pub(super) fn tables() -> Tables {
             interface: interface(endpoint(number)),
             mtu: 1500,
             policy: if number == 0 { EndpointPolicy::Open } else { class },
+            mapped: Vec::new(),
         };
         tables.endpoints.set(number, endpoint);
         tables.fib.insert(address(number).into(), NextHop::Endpoint(number));

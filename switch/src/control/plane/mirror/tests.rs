@@ -23,6 +23,7 @@ fn add_endpoint(tables: &mut Tables, number: u32, attach: AttachMode) {
         interface: 100 + number,
         mtu: 1400,
         policy: EndpointPolicy::Open,
+        mapped: Vec::new(),
     };
     tables.endpoints.set(number, endpoint);
 }
