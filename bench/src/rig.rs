@@ -99,6 +99,7 @@ pub fn tables(underlay: Underlay) -> Tables {
         port: port(1),
         attach: AttachMode::Direct,
         interface: 0,
+        delivery: heddle_switch::tables::Delivery::default(),
         mtu: 1500,
         policy: EndpointPolicy::Open,
         mapped: Vec::new(),

@@ -28,4 +28,5 @@ pub use neighbor::{Neighbor, NeighborEvent, NeighborEvents};
 pub use netlink::Netlink;
 pub use netns::{NETNS_DIR, Netns, create_named, delete_named, list_named};
 pub use nix::errno::Errno;
+pub use qdisc::Shape;
 pub use route::{ROUTE_PROTOCOL, Route, RouteLookup};

@@ -16,7 +16,7 @@ use super::remote::Remotes;
 use super::watchers::{EndpointEvents, Watchers};
 use super::{ControlError, convert, validate};
 use crate::config::PolicyMode;
-use crate::tables::{self, EndpointNumber, EndpointPolicy, HOST, NextHop, Tables};
+use crate::tables::{self, Delivery, EndpointNumber, EndpointPolicy, HOST, NextHop, Tables};
 
 /// How often routes are written to disk at most. They come from somebody who will say them again; endpoints do not, and
 /// are written before a call returns.
@@ -92,6 +92,7 @@ impl<D: Dataplane> Control<D> {
             port: attached.port,
             attach: self.facts.attach,
             interface: self.plane.interface_index(super::host::SWITCH_SIDE).unwrap_or_default(),
+            delivery: Delivery::default(),
             mtu,
             policy: EndpointPolicy::Open,
             mapped: Vec::new(),
@@ -185,7 +186,7 @@ impl<D: Dataplane> Control<D> {
         number: EndpointNumber,
         interface_index: u32,
     ) -> Result<(), ControlError> {
-        let attached = self.plane.attach(&spec.host_interface, number, spec.attach)?;
+        let attached = self.plane.attach(&spec.host_interface, number, spec.attach, spec.shapes())?;
         let entry = EndpointEntry { spec, number, interface_index, attached };
         let mut tables = self.tables.clone();
         tables.endpoints.set(number, entry.for_tables(self.policy_of_new(&entry.spec)));

@@ -53,6 +53,7 @@ pub(super) fn endpoint(entry: &EndpointEntry, judged_by: EndpointPolicy) -> api:
         tx: Some(total(&entry.attached, |stats| &stats.tx)),
         cached_rx: cached(&entry.attached, |stats| &stats.rx),
         cached_tx: cached(&entry.attached, |stats| &stats.tx),
+        bandwidth: spec.bandwidth.to_message(),
         port_mappings: spec.port_mappings.iter().map(PortMapping::to_message).collect(),
         ..api::Endpoint::default()
     }

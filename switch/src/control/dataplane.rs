@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use heddle_netdev::Shape;
+
 use super::ControlError;
 use super::ports::Forward;
 use crate::DropReason;
 use crate::ports::PortId;
 use crate::stats::PortStats;
 use crate::tables::conntrack::Flow;
-use crate::tables::{AttachMode, EndpointNumber, NextHop, Tables};
+use crate::tables::{AttachMode, Delivery, EndpointNumber, NextHop, Tables};
 
 /// A port that is in a worker's hands.
 #[derive(Debug, Clone)]
@@ -19,6 +21,24 @@ pub struct Attached {
     pub stats: Arc<PortStats>,
     /// What the flow cache forwarded for it, if it is cached.
     pub cached: Option<Arc<PortStats>>,
+    /// If it is limited: the index of the interface that what it sends comes in by, and where the kernel delivers to.
+    pub detour: Option<(u32, Delivery)>,
+}
+
+/// The limits of an endpoint, in the kernel's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shapes {
+    /// Of what the pod receives.
+    pub ingress: Option<Shape>,
+    /// Of what it sends.
+    pub egress: Option<Shape>,
+}
+
+impl Shapes {
+    /// True when there is no limit.
+    pub fn is_none(&self) -> bool {
+        self.ingress.is_none() && self.egress.is_none()
+    }
 }
 
 /// Ports, workers and published tables. Calls wait for the workers, which answer within microseconds.
@@ -32,6 +52,7 @@ pub trait Dataplane: Send {
         interface: &str,
         number: EndpointNumber,
         mode: AttachMode,
+        limits: Shapes,
     ) -> Result<Attached, ControlError>;
 
     /// Gives an endpoint's interface up, which may be gone already.

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::ControlError;
-use super::dataplane::Attached;
+use super::bandwidth::{Bandwidth, Limit};
+use super::dataplane::{Attached, Shapes};
 use super::ports::{self, Forward, Fronts, PortMapping};
-use crate::tables::{AttachMode, Endpoint, EndpointNumber, EndpointPolicy};
+use crate::tables::{AttachMode, Delivery, Endpoint, EndpointNumber, EndpointPolicy};
 use crate::wire::Mac;
 
 /// What the CNI plugin asked for.
@@ -26,9 +27,17 @@ pub(super) struct EndpointSpec {
     pub(super) attach: AttachMode,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) port_mappings: Vec<PortMapping>,
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    pub(super) bandwidth: Bandwidth,
 }
 
 impl EndpointSpec {
+    /// What its limits mean for the kernel.
+    pub(super) fn shapes(&self) -> Shapes {
+        let shape = |limit: Option<Limit>| limit.map(|limit| limit.shape(self.mtu));
+        Shapes { ingress: shape(self.bandwidth.ingress), egress: shape(self.bandwidth.egress) }
+    }
+
     /// What its port mappings mean for the kernel.
     pub(super) fn forwards(&self) -> Vec<Forward> {
         ports::forwards(&self.port_mappings, &self.addresses)
@@ -52,12 +61,15 @@ pub(super) struct EndpointEntry {
 impl EndpointEntry {
     /// As the workers know it.
     pub(super) fn for_tables(&self, policy: EndpointPolicy) -> Endpoint {
+        let own = Delivery { interface: self.interface_index, queued: false };
+        let (interface, delivery) = self.attached.detour.unwrap_or((self.interface_index, own));
         Endpoint {
             addresses: self.spec.addresses.clone(),
             mac: self.spec.mac,
             port: self.attached.port,
             attach: self.spec.attach,
-            interface: self.interface_index,
+            interface,
+            delivery,
             mtu: self.spec.mtu,
             policy,
             mapped: self.spec.port_mappings.iter().map(|m| (m.protocol.number(), m.pod_port)).collect(),

@@ -6,6 +6,7 @@
 
 mod apply;
 mod awaited;
+mod bandwidth;
 mod convert;
 mod dataplane;
 mod endpoints;
@@ -36,7 +37,7 @@ mod watchers;
 mod tests;
 
 pub use apply::Control;
-pub use dataplane::{Attached, Dataplane};
+pub use dataplane::{Attached, Dataplane, Shapes};
 pub use error::{ControlError, StartError};
 pub use facts::{NodeFacts, UplinkFacts};
 pub use persist::{PersistError, Store};

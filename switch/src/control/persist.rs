@@ -229,6 +229,7 @@ pub(super) mod as_text {
 #[cfg(test)]
 mod tests {
     //! What was written is read back; half-written, damaged and newer files do no harm and say what to do.
+    use super::super::bandwidth::{self, Bandwidth};
     use super::super::ports::{PortMapping, Transport};
     use super::*;
 
@@ -248,6 +249,11 @@ mod tests {
                 pod_port: 5353,
                 host_address: Some("172.31.0.1".parse().unwrap()),
             }],
+            bandwidth: bandwidth::parse(Some(heddle_api::Bandwidth {
+                ingress_rate: 1_000_000,
+                ..heddle_api::Bandwidth::default()
+            }))
+            .unwrap(),
         };
         SavedEndpoint { spec, number: 3, interface_index: 12 }
     }
@@ -278,6 +284,7 @@ mod tests {
         let mut expected = endpoint("a/eth0");
         expected.spec.attach = crate::tables::AttachMode::Direct;
         expected.spec.port_mappings.clear();
+        expected.spec.bandwidth = Bandwidth::default();
         assert_eq!(read, expected);
     }
 

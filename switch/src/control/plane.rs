@@ -4,6 +4,7 @@ mod attach;
 mod budget;
 mod cache;
 mod mirror;
+pub(super) mod shaper;
 pub(super) mod trunk;
 
 use std::collections::HashMap;
@@ -13,14 +14,15 @@ use std::time::Duration;
 
 use crossbeam::channel::Sender;
 use heddle_api as api;
-use heddle_bpf::{Steering, UplinkFilter, XdpMode};
+use heddle_bpf::{Crossings, Steering, UplinkFilter, XdpMode};
 use heddle_netdev::Netlink;
 use heddle_xsk::{Arena, Options, Socket};
 use tokio::runtime::Handle;
 
 use self::budget::FrameBudget;
 use self::cache::Cache;
-use super::dataplane::{Attached, Dataplane};
+use self::shaper::Limited;
+use super::dataplane::{Attached, Dataplane, Shapes};
 use super::error::StartError;
 use super::facts::{NodeFacts, UplinkFacts};
 use super::nat::Nat;
@@ -63,6 +65,10 @@ pub(super) struct Plane {
     /// What a former daemon has left is claimed, or removed.
     settled: bool,
     nat: Nat,
+    /// Made with the first endpoint that needs one.
+    crossings: Option<Crossings>,
+    /// What the limits of endpoints that are gone have dropped, of ingress and egress.
+    limit_drops_before: [u64; 2],
     netlink: Netlink,
     runtime: Handle,
 }
@@ -70,9 +76,18 @@ pub(super) struct Plane {
 /// Where an endpoint is attached.
 #[derive(Debug)]
 struct Attachment {
+    /// The endpoint's own.
     interface: String,
     port: PortId,
     mode: AttachMode,
+    limited: Option<Limited>,
+}
+
+impl Attachment {
+    /// The interface that the switch has taken over.
+    fn taken(&self) -> &str {
+        self.limited.as_ref().map_or(&self.interface, |limited| &limited.interface)
+    }
 }
 
 impl Plane {
@@ -104,6 +119,8 @@ impl Plane {
             policy_generation: 0,
             settled: false,
             nat: Nat::new(config, facts),
+            crossings: None,
+            limit_drops_before: [0; 2],
             netlink,
             runtime,
         })
@@ -155,6 +172,7 @@ impl Plane {
             Ok(interfaces) => tracing::info!(?interfaces, "programs of a former run removed"),
             Err(error) => tracing::warn!(%error, "programs of a former run stay attached"),
         }
+        self.settle_limits();
         if let Some(cache) = &mut self.cache {
             let flows = cache.take_over();
             tracing::info!(flows, "flow cache taken over");
@@ -205,23 +223,39 @@ impl Dataplane for Plane {
         interface: &str,
         number: EndpointNumber,
         mode: AttachMode,
+        limits: Shapes,
     ) -> Result<Attached, ControlError> {
         self.prepare(interface)?;
+        let limited =
+            if limits.is_none() { None } else { Some(self.limit(interface, number, mode, limits)?) };
+        let taken = limited.as_ref().map_or(interface, |limited| &limited.interface);
         let attached = match mode {
-            AttachMode::Direct => self.attach_direct(interface, number)?,
-            AttachMode::Cached => self.attach_cached(interface, number)?,
+            AttachMode::Direct => self.attach_direct(taken, number),
+            AttachMode::Cached => self.attach_cached(taken, number),
         };
-        let attachment = Attachment { interface: interface.to_owned(), port: attached.port, mode };
+        let attached = attached.inspect_err(|_| {
+            if limited.is_some() {
+                self.unlimit(interface, number);
+            }
+        })?;
+        let detour = limited.as_ref().map(|limited| (limited.index, limited.delivery));
+        let attachment = Attachment { interface: interface.to_owned(), port: attached.port, mode, limited };
         self.attachments.insert(number, attachment);
-        Ok(attached)
+        Ok(Attached { detour, ..attached })
     }
 
     fn detach(&mut self, number: EndpointNumber) -> Result<(), ControlError> {
         let Some(attachment) = self.attachments.remove(&number) else { return Ok(()) };
-        match attachment.mode {
+        let detached = match attachment.mode {
             AttachMode::Direct => self.detach_direct(&attachment),
             AttachMode::Cached => self.detach_cached(&attachment, number),
+        };
+        if attachment.limited.is_some() {
+            let drops = self.drops_of(&attachment.interface, number, attachment.limited.as_ref());
+            self.limit_drops_before = [0, 1].map(|side| self.limit_drops_before[side] + drops[side]);
+            self.unlimit(&attachment.interface, number);
         }
+        detached
     }
 
     fn map_ports(&mut self, forwards: &[Forward]) -> Result<(), ControlError> {
@@ -297,7 +331,11 @@ impl Dataplane for Plane {
     }
 
     fn drops(&self, reason: DropReason) -> u64 {
-        let by_kernel = self.cache.as_ref().map_or(0, |cache| cache.drops(reason));
+        let by_kernel = match reason {
+            DropReason::BandwidthIngress => self.limit_drops()[0],
+            DropReason::BandwidthEgress => self.limit_drops()[1],
+            _ => self.cache.as_ref().map_or(0, |cache| cache.drops(reason)),
+        };
         self.crew.stats().map(|stats| stats.drops(reason)).sum::<u64>() + by_kernel
     }
 

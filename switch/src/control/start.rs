@@ -13,11 +13,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::apply::Control;
-use super::dataplane::Dataplane;
+use super::dataplane::{Dataplane, Shapes};
 use super::error::StartError;
 use super::facts::{NodeFacts, UplinkFacts};
 use super::neighbors::Resolver;
-use super::plane::{Plane, mode_name, trunk};
+use super::plane::{Plane, mode_name, shaper, trunk};
 use super::service::SwitchService;
 use super::uplink::{self, UplinkNews, UplinkWatch};
 use super::{Store, host, nat, preflight, server};
@@ -107,7 +107,7 @@ fn set_up(
         node.uplink = Some(uplink_tables(uplink, tunnel, ports));
     }
     let uplink = uplink.map(|(facts, _)| facts);
-    let attached = plane.attach(host::SWITCH_SIDE, HOST, config.attach)?;
+    let attached = plane.attach(host::SWITCH_SIDE, HOST, config.attach, Shapes::default())?;
     let facts = NodeFacts { uplink: uplink.clone(), ..facts };
     let mtu = facts.pod_mtu;
     let mut control = Control::new(plane, facts, node, config.policy, store)?;
@@ -302,6 +302,7 @@ fn remove_interfaces() -> Result<(), String> {
     runtime.block_on(async {
         let netlink = Netlink::open().map_err(|error| error.to_string())?;
         host::tear_down(&netlink).await.map_err(|error| error.to_string())?;
+        shaper::tear_down(&netlink, |_| true).await.map_err(|error| error.to_string())?;
         trunk::tear_down(&netlink, 0, true).await.map_err(|error| error.to_string())
     })
 }

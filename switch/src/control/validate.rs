@@ -7,6 +7,7 @@ use heddle_api::{AddEndpointRequest, UpdateRoutesRequest};
 use ipnet::IpNet;
 
 use super::ControlError;
+use super::bandwidth::{self, Bandwidth};
 use super::endpoints::EndpointSpec;
 use super::facts::NodeFacts;
 use super::ports;
@@ -88,6 +89,10 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
         problems.into_iter().for_each(|problem| mistakes.note(problem));
         Vec::new()
     });
+    let bandwidth = bandwidth::parse(request.bandwidth).unwrap_or_else(|problems| {
+        problems.into_iter().for_each(|problem| mistakes.note(problem));
+        Bandwidth::default()
+    });
     mistakes.none()?;
     Ok(EndpointSpec {
         id: request.id,
@@ -101,6 +106,7 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
         // Present, too.
         attach: attach.unwrap_or(facts.attach),
         port_mappings,
+        bandwidth,
     })
 }
 

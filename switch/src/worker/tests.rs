@@ -98,6 +98,7 @@ impl Rig {
             port,
             attach: AttachMode::Direct,
             interface: 0,
+            delivery: crate::tables::Delivery::default(),
             mtu: 1500,
             policy: EndpointPolicy::Open,
             mapped: Vec::new(),

@@ -8,7 +8,7 @@ use heddle_api as api;
 use crate::DropReason;
 use crate::config::{Family, PolicyMode};
 use crate::control::ports::Forward;
-use crate::control::{Attached, Control, ControlError, Dataplane, NodeFacts, Store, UplinkFacts};
+use crate::control::{Attached, Control, ControlError, Dataplane, NodeFacts, Shapes, Store, UplinkFacts};
 use crate::ports::PortId;
 use crate::tables::conntrack::Flow;
 use crate::tables::{AttachMode, EndpointNumber, NextHop, Tables};
@@ -26,6 +26,8 @@ pub(super) struct Notes {
     pub(super) refuse_attach: bool,
     pub(super) refuse_publish: bool,
     pub(super) refuse_ports: bool,
+    /// Of the endpoint that was attached last.
+    pub(super) limits: Shapes,
     /// Ports that lead to pods.
     pub(super) forwards: Vec<Forward>,
     pub(super) flows: Vec<Flow>,
@@ -60,6 +62,7 @@ impl Dataplane for FakePlane {
         interface: &str,
         number: EndpointNumber,
         _: AttachMode,
+        limits: Shapes,
     ) -> Result<Attached, ControlError> {
         let mut notes = self.notes();
         if notes.refuse_attach {
@@ -68,10 +71,12 @@ impl Dataplane for FakePlane {
         let serial = notes.next_serial;
         notes.next_serial += 1;
         notes.attached.insert(number, interface.to_owned());
+        notes.limits = limits;
         Ok(Attached {
             port: PortId { worker: 0, slot: serial as u16, serial },
             stats: Arc::default(),
             cached: None,
+            detour: None,
         })
     }
 
