@@ -203,15 +203,21 @@ impl<D: Dataplane> Control<D> {
             return Err(error);
         }
         // Last, so that nothing comes by a port before there is anybody to take it.
-        if let Err(error) = self.plane.map_ports(&entry.spec.forwards()) {
+        if let Err(error) = self.open_up(&entry.spec) {
             if let Err(worse) = self.unpublish(&entry).and_then(|()| self.plane.detach(entry.number)) {
-                tracing::error!(id = entry.spec.id, %worse, "an endpoint without its port mappings stays");
+                tracing::error!(id = entry.spec.id, %worse, "an endpoint that nobody can reach stays");
             }
             return Err(error);
         }
         self.watchers.tell(&Event::Added(self.describe_endpoint(&entry)));
         self.endpoints.insert(entry);
         Ok(())
+    }
+
+    /// Lets others reach an endpoint, as far as that is Linux's business.
+    fn open_up(&mut self, spec: &EndpointSpec) -> Result<(), ControlError> {
+        self.plane.announce(&spec.addresses)?;
+        self.plane.map_ports(&spec.forwards()).inspect_err(|_| self.plane.withdraw(&spec.addresses))
     }
 
     /// See `RemoveEndpoint` in heddle.proto.
@@ -227,6 +233,7 @@ impl<D: Dataplane> Control<D> {
     /// Takes an endpoint out of the tables, and once no worker sends to it any more, its port away.
     fn uninstall(&mut self, entry: &EndpointEntry) -> Result<(), ControlError> {
         self.plane.unmap_ports(&entry.spec.forwards());
+        self.plane.withdraw(&entry.spec.addresses);
         self.unpublish(entry)?;
         self.watchers.tell(&Event::Removed(entry.spec.id.clone()));
         self.plane.detach(entry.number)

@@ -1,5 +1,6 @@
 //! What control needs of the part of the switch that touches packets.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use heddle_netdev::Shape;
@@ -57,6 +58,12 @@ pub trait Dataplane: Send {
 
     /// Gives an endpoint's interface up, which may be gone already.
     fn detach(&mut self, number: EndpointNumber) -> Result<(), ControlError>;
+
+    /// Lets the node's network reach a pod's addresses, in routed mode. When it fails, nothing is left behind.
+    fn announce(&mut self, addresses: &[IpAddr]) -> Result<(), ControlError>;
+
+    /// Ends that.
+    fn withdraw(&mut self, addresses: &[IpAddr]);
 
     /// Lets ports of the node lead to a pod. When it fails, none does.
     fn map_ports(&mut self, forwards: &[Forward]) -> Result<(), ControlError>;

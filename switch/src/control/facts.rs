@@ -23,8 +23,10 @@ pub struct NodeFacts {
     pub pod_mtu: u16,
     /// How pods are attached that do not say otherwise.
     pub attach: AttachMode,
-    /// The way to other nodes.
+    /// The way to other nodes by the overlay.
     pub uplink: Option<UplinkFacts>,
+    /// The uplink in routed mode, when the pods' addresses are of its network.
+    pub segment: Option<UplinkFacts>,
 }
 
 /// The uplink, as it was when the switch started.
@@ -84,7 +86,7 @@ fn vtep_mac(address: IpAddr) -> Mac {
 impl NodeFacts {
     /// The node's own address of a family, which it sends from.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
-        let from_uplink = self.uplink.as_ref().and_then(|uplink| match family {
+        let from_uplink = self.uplink.as_ref().or(self.segment.as_ref()).and_then(|uplink| match family {
             Family::Ipv4 => uplink.address_v4.map(IpAddr::V4),
             Family::Ipv6 => uplink.address_v6.map(IpAddr::V6),
         });
@@ -95,13 +97,14 @@ impl NodeFacts {
     /// - what is nowhere in the cluster goes to the host, and through it to the world;
     /// - what the cluster's prefixes hold and nobody has is unreachable. The host routes those prefixes to the switch,
     ///   so sending such packets to the host would have them run in circles;
+    /// - in routed mode the host has no such routes, and finds others of the cluster on its segment;
     /// - the node's own addresses are the host's, even where they lie inside the cluster's prefixes.
     pub(crate) fn base_routes(&self) -> Vec<(IpNet, NextHop)> {
         let everything = [IpNet::from(ipnet::Ipv4Net::default()), IpNet::from(ipnet::Ipv6Net::default())];
         let host = NextHop::Endpoint(HOST);
         let own = self.addresses.iter().map(|address| (IpNet::from(*address), host));
-        let cluster =
-            self.cluster_cidrs.iter().chain(&self.pod_cidrs).map(|cidr| (*cidr, NextHop::Unreachable));
+        let cluster = if self.segment.is_none() { self.cluster_cidrs.as_slice() } else { &[] };
+        let cluster = cluster.iter().chain(&self.pod_cidrs).map(|cidr| (*cidr, NextHop::Unreachable));
         everything.into_iter().map(|all| (all, host)).chain(cluster).chain(own).collect()
     }
 
@@ -153,6 +156,7 @@ mod tests {
             pod_mtu: 1500,
             attach: AttachMode::Direct,
             uplink: None,
+            segment: None,
         };
         let mut fib = crate::tables::Fib::default();
         for (prefix, next_hop) in facts.base_routes() {

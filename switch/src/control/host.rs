@@ -81,7 +81,12 @@ fn forward() -> heddle_netdev::Result<()> {
 }
 
 /// Routes the cluster's prefixes to the switch, and removes routes of ours that are no longer wanted.
+///
+/// In routed mode there is a route for each pod instead, which is the segment's business.
 async fn route(netlink: &Netlink, facts: &NodeFacts, link: &Link) -> Result<(), StartError> {
+    if facts.segment.is_some() {
+        return Ok(());
+    }
     let gateway = Node::default();
     let there = netlink.routes().await?;
     let mut wanted = Vec::new();

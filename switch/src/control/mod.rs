@@ -26,6 +26,7 @@ mod preflight;
 mod remote;
 mod routes;
 mod saved_image;
+mod segment;
 mod server;
 mod service;
 mod start;

@@ -183,6 +183,28 @@ impl Store {
         }
     }
 
+    /// What is saved in a small file of its own; the default if nothing is.
+    pub(super) fn load_or_default<T: DeserializeOwned + Default>(
+        &self,
+        name: &str,
+    ) -> Result<T, PersistError> {
+        Ok(self.load(name)?.unwrap_or_default())
+    }
+
+    /// Saves that.
+    pub(super) fn save_as<T: Serialize>(&self, name: &str, content: T) -> Result<(), PersistError> {
+        self.save(name, content)
+    }
+
+    /// Removes a file, if it is there.
+    pub(super) fn remove(&self, name: &str) -> Result<(), PersistError> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path, error)),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }

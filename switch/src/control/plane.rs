@@ -7,7 +7,8 @@ mod mirror;
 pub(super) mod shaper;
 pub(super) mod trunk;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use super::error::StartError;
 use super::facts::{NodeFacts, UplinkFacts};
 use super::nat::Nat;
 use super::ports::Forward;
+use super::segment::Segment;
 use super::{ControlError, convert};
 use crate::DropReason;
 use crate::config::Config;
@@ -67,6 +69,9 @@ pub(super) struct Plane {
     nat: Nat,
     /// Made with the first endpoint that needs one.
     crossings: Option<Crossings>,
+    /// In routed mode, and whom the node answers for.
+    segment: Option<Segment>,
+    announced: BTreeSet<IpAddr>,
     /// What the limits of endpoints that are gone have dropped, of ingress and egress.
     limit_drops_before: [u64; 2],
     netlink: Netlink,
@@ -120,6 +125,8 @@ impl Plane {
             settled: false,
             nat: Nat::new(config, facts),
             crossings: None,
+            segment: None,
+            announced: BTreeSet::new(),
             limit_drops_before: [0; 2],
             netlink,
             runtime,
@@ -158,6 +165,11 @@ impl Plane {
         Ok((by_worker, mode))
     }
 
+    /// From now on the node answers for its pods in the uplink's network.
+    pub(super) fn join(&mut self, segment: Segment) {
+        self.segment = Some(segment);
+    }
+
     /// Puts the table for address translation in place, with the mapped ports of the endpoints that are back.
     pub(super) fn translate(&mut self) -> Result<(), StartError> {
         self.nat.start().map_err(StartError::Nat)
@@ -173,6 +185,11 @@ impl Plane {
             Err(error) => tracing::warn!(%error, "programs of a former run stay attached"),
         }
         self.settle_limits();
+        if let Some(segment) = &self.segment
+            && let Err(error) = self.runtime.block_on(segment.keep_only(&self.netlink, &self.announced))
+        {
+            tracing::warn!(%error, "the node goes on to answer for pods of a former run");
+        }
         if let Some(cache) = &mut self.cache {
             let flows = cache.take_over();
             tracing::info!(flows, "flow cache taken over");
@@ -256,6 +273,24 @@ impl Dataplane for Plane {
             self.unlimit(&attachment.interface, number);
         }
         detached
+    }
+
+    fn announce(&mut self, addresses: &[IpAddr]) -> Result<(), ControlError> {
+        let Some(segment) = &self.segment else { return Ok(()) };
+        self.announced.extend(addresses);
+        let announced = self.runtime.block_on(segment.announce(&self.netlink, addresses));
+        announced.map_err(|error| {
+            self.withdraw(addresses);
+            ControlError::Unavailable(format!("the uplink's network cannot be told of the pod: {error}"))
+        })
+    }
+
+    fn withdraw(&mut self, addresses: &[IpAddr]) {
+        let Some(segment) = &self.segment else { return };
+        self.announced.retain(|address| !addresses.contains(address));
+        if let Err(error) = self.runtime.block_on(segment.withdraw(&self.netlink, addresses)) {
+            tracing::warn!(%error, "the node goes on to answer for a pod that is gone");
+        }
     }
 
     fn map_ports(&mut self, forwards: &[Forward]) -> Result<(), ControlError> {

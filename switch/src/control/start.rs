@@ -18,10 +18,11 @@ use super::error::StartError;
 use super::facts::{NodeFacts, UplinkFacts};
 use super::neighbors::Resolver;
 use super::plane::{Plane, mode_name, shaper, trunk};
+use super::segment::{self, Segment};
 use super::service::SwitchService;
 use super::uplink::{self, UplinkNews, UplinkWatch};
 use super::{Store, host, nat, preflight, server};
-use crate::config::Config;
+use crate::config::{Config, UplinkMode};
 use crate::tables::{self, AttachMode, HOST, Tunnel};
 
 /// How often the daemon looks after interfaces that went away, and writes down routes that changed.
@@ -89,8 +90,16 @@ fn set_up(
     let netlink = Netlink::open()?;
     let mut uplink = runtime.block_on(read_uplink(&netlink, config))?;
     let facts = runtime.block_on(node_facts(&netlink, config, uplink.as_ref().map(|(facts, _)| facts)))?;
+    if facts.segment.is_some() {
+        // It is Linux's alone: there is no tunnel on it.
+        uplink = None;
+    }
     let host_link = runtime.block_on(host::set_up(&netlink, &facts))?;
+    let segment = runtime.block_on(join_segment(&netlink, &facts, host_link.index, &store))?;
     let mut plane = Plane::start(config, &facts, netlink, runtime.handle().clone())?;
+    if let Some(segment) = segment {
+        plane.join(segment);
+    }
     let mut node = facts.node();
     if let Some((uplink, queues)) = &mut uplink {
         let (tunnel, ports) = match config.attach {
@@ -136,6 +145,20 @@ async fn read_uplink(netlink: &Netlink, config: &Config) -> Result<Option<(Uplin
     }
 }
 
+/// The node's part of the network its pods are in, if they are. What an earlier run has left of another mode goes.
+async fn join_segment(
+    netlink: &Netlink,
+    facts: &NodeFacts,
+    host: u32,
+    store: &Store,
+) -> Result<Option<Segment>, StartError> {
+    let problem = |problem| StartError::Uplink { key: "mode", problem };
+    match &facts.segment {
+        Some(uplink) => Segment::set_up(facts, host, uplink, store).map(Some).map_err(problem),
+        None => segment::tear_down(netlink, store).await.map(|()| None).map_err(problem),
+    }
+}
+
 async fn node_facts(
     netlink: &Netlink,
     config: &Config,
@@ -145,14 +168,18 @@ async fn node_facts(
     for link in netlink.links().await? {
         addresses.extend(uplink::global_addresses(netlink, &link).await?);
     }
+    let pod_mtu = uplink::pod_mtu(config, uplink)?;
+    let is_routed = config.uplink.as_ref().is_some_and(|uplink| uplink.mode == UplinkMode::Routed);
+    let (uplink, segment) = if is_routed { (None, uplink) } else { (uplink, None) };
     Ok(NodeFacts {
         name: config.node.clone(),
         pod_cidrs: config.pod_cidrs.clone(),
         cluster_cidrs: config.cluster_cidrs.clone(),
         addresses,
-        pod_mtu: uplink::pod_mtu(config, uplink)?,
+        pod_mtu,
         attach: config.attach,
         uplink: uplink.cloned(),
+        segment: segment.cloned(),
     })
 }
 
@@ -287,6 +314,7 @@ pub fn clean_up(config: &Config, state: bool) -> Result<(), Vec<String>> {
     let mut failures = Vec::new();
     let mut attempt = |result: Result<(), String>| failures.extend(result.err());
     attempt(Plane::clean_up(&config.bpffs));
+    attempt(leave_segment(config));
     attempt(remove_interfaces());
     attempt(nat::tear_down(config.masquerade));
     attempt(remove_if_there(&config.socket, |path| std::fs::remove_file(path)));
@@ -295,6 +323,15 @@ pub fn clean_up(config: &Config, state: bool) -> Result<(), Vec<String>> {
         attempt(remove_if_there(&config.state_dir.join("switch"), |path| std::fs::remove_dir_all(path)));
     }
     if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+fn leave_segment(config: &Config) -> Result<(), String> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let store = Store::open(&config.state_dir).map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let netlink = Netlink::open().map_err(|error| error.to_string())?;
+        segment::tear_down(&netlink, &store).await
+    })
 }
 
 fn remove_interfaces() -> Result<(), String> {

@@ -37,10 +37,11 @@ enum Stream {
     Udp,
 }
 
-/// What the pod's interface has received, or sent: Ethernet frames, as the limits count them.
-fn bytes(pod: &Namespace, what: &str) -> u64 {
-    let path = format!("/sys/class/net/eth0/statistics/{what}_bytes");
-    pod.exec(&["cat", &path]).unwrap().trim().parse().unwrap()
+/// What the pod's interface has received: bytes of Ethernet frames, as the limits count them.
+fn received(pod: &Namespace) -> u64 {
+    let table = pod.run(|| std::fs::read_to_string("/proc/thread-self/net/dev").unwrap()).unwrap();
+    let line = table.lines().find_map(|line| line.trim_start().strip_prefix("eth0:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// Bits a second that arrive at `to` while `from` sends as fast as it can.
@@ -52,9 +53,9 @@ fn rate(from: &Namespace, to: &Namespace, address: IpAddr, stream: Stream) -> f6
             Stream::Udp => start_udp(scope, (from, to), address, &over),
         }
         std::thread::sleep(SETTLE);
-        let (start, before) = (Instant::now(), bytes(to, "rx"));
+        let (start, before) = (Instant::now(), received(to));
         std::thread::sleep(MEASURE);
-        let bits = (bytes(to, "rx") - before) as f64 * 8.0;
+        let bits = (received(to) - before) as f64 * 8.0;
         let rate = bits / start.elapsed().as_secs_f64();
         over.store(true, Ordering::Relaxed);
         rate
@@ -117,7 +118,8 @@ fn start_udp<'s>(
 fn holds(from: &Pod, to: &Pod, v6: bool, stream: Stream, limit: u64) {
     let mut rates = Vec::new();
     for _ in 0..TRIES {
-        let percent = rate(&from.namespace, &to.namespace, to.address(v6).unwrap(), stream) * 100.0 / limit as f64;
+        let percent =
+            rate(&from.namespace, &to.namespace, to.address(v6).unwrap(), stream) * 100.0 / limit as f64;
         println!("{} → {} {stream:?}, IPv6 {v6}: {percent:.1} % of {limit}", from.state.name, to.state.name);
         if (95.0..=105.0).contains(&percent) {
             return;
@@ -139,7 +141,11 @@ fn limits_hold_in_both_directions() {
         let added = attach_again(lab, "n1", "n1p1", |request| request.bandwidth = Some(LIMITS));
         assert_eq!(added.bandwidth, Some(LIMITS));
         for v6 in [false, true] {
-            lab.pod("n1p2").unwrap().namespace.must_ping(lab.pod("n1p1").unwrap().address(v6).unwrap()).unwrap();
+            lab.pod("n1p2")
+                .unwrap()
+                .namespace
+                .must_ping(lab.pod("n1p1").unwrap().address(v6).unwrap())
+                .unwrap();
         }
         both_directions(lab, "n1p1", "n1p2", false, Stream::Tcp);
         both_directions(lab, "n1p1", "n2p1", true, Stream::Tcp);

@@ -1,6 +1,7 @@
 //! A dataplane in memory, and a node for it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use heddle_api as api;
@@ -26,6 +27,7 @@ pub(super) struct Notes {
     pub(super) refuse_attach: bool,
     pub(super) refuse_publish: bool,
     pub(super) refuse_ports: bool,
+    pub(super) announced: Vec<IpAddr>,
     /// Of the endpoint that was attached last.
     pub(super) limits: Shapes,
     /// Ports that lead to pods.
@@ -98,6 +100,15 @@ impl Dataplane for FakePlane {
         self.notes().forwards.retain(|forward| !forwards.contains(forward));
     }
 
+    fn announce(&mut self, addresses: &[IpAddr]) -> Result<(), ControlError> {
+        self.notes().announced.extend_from_slice(addresses);
+        Ok(())
+    }
+
+    fn withdraw(&mut self, addresses: &[IpAddr]) {
+        self.notes().announced.retain(|address| !addresses.contains(address));
+    }
+
     fn publish(&mut self, tables: Tables, touched: &[NextHop]) -> Result<u64, ControlError> {
         let mut notes = self.notes();
         if notes.refuse_publish {
@@ -154,6 +165,7 @@ pub(in crate::control) fn facts() -> NodeFacts {
         pod_mtu: 1450,
         attach: AttachMode::Direct,
         uplink: Some(uplink),
+        segment: None,
     }
 }
 
