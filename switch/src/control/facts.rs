@@ -147,6 +147,44 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_s_others_are_the_host_s_to_find() {
+        let uplink = UplinkFacts {
+            interface: "eth0".into(),
+            index: 2,
+            mac: Mac::default(),
+            mtu: 1500,
+            underlay: Family::Ipv4,
+            address_v4: Some([172, 31, 0, 1].into()),
+            address_v6: None,
+            vni: 1,
+            port: 4789,
+            xdp: "native",
+        };
+        let facts = NodeFacts {
+            name: "n1".into(),
+            pod_cidrs: vec!["172.31.0.32/27".parse().unwrap()],
+            cluster_cidrs: vec!["172.31.0.0/24".parse().unwrap()],
+            addresses: vec!["10.0.0.1".parse().unwrap(), "172.31.0.1".parse().unwrap()],
+            pod_mtu: 1500,
+            attach: AttachMode::Cached,
+            uplink: None,
+            segment: Some(uplink),
+        };
+        let mut fib = crate::tables::Fib::default();
+        for (prefix, next_hop) in facts.base_routes() {
+            fib.insert(prefix, next_hop);
+        }
+        let lookup = |address: &str| fib.lookup(address.parse().unwrap());
+        assert_eq!(lookup("172.31.0.9"), Some(NextHop::Endpoint(HOST)));
+        assert_eq!(
+            lookup("172.31.0.33"),
+            Some(NextHop::Unreachable),
+            "nobody else has an address of this node's pods"
+        );
+        assert_eq!(facts.address(Family::Ipv4), Some([172, 31, 0, 1].into()), "what the segment knows it by");
+    }
+
+    #[test]
     fn an_own_address_inside_the_cluster_is_the_hosts() {
         let facts = NodeFacts {
             name: "n1".into(),

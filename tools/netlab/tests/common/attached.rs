@@ -1,4 +1,5 @@
 //! Pods that are attached again, with more than the plugin asked for.
+#![allow(dead_code, reason = "every test binary uses a part")]
 
 use heddle_api::{AddEndpointRequest, Endpoint};
 use heddle_netlab::{Control, Lab};
