@@ -314,8 +314,10 @@ pub fn clean_up(config: &Config, state: bool) -> Result<(), Vec<String>> {
     let mut failures = Vec::new();
     let mut attempt = |result: Result<(), String>| failures.extend(result.err());
     attempt(Plane::clean_up(&config.bpffs));
-    attempt(leave_segment(config));
-    attempt(remove_interfaces());
+    match Store::open(&config.state_dir) {
+        Ok(store) => attempt(remove_network(&store)),
+        Err(error) => attempt(Err(error.to_string())),
+    }
     attempt(nat::tear_down(config.masquerade));
     attempt(remove_if_there(&config.socket, |path| std::fs::remove_file(path)));
     drop(lock);
@@ -325,22 +327,24 @@ pub fn clean_up(config: &Config, state: bool) -> Result<(), Vec<String>> {
     if failures.is_empty() { Ok(()) } else { Err(failures) }
 }
 
-fn leave_segment(config: &Config) -> Result<(), String> {
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let store = Store::open(&config.state_dir).map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let netlink = Netlink::open().map_err(|error| error.to_string())?;
-        segment::tear_down(&netlink, &store).await
-    })
-}
-
-fn remove_interfaces() -> Result<(), String> {
+/// Interfaces, limits on pods' own, and whom the node answers for.
+fn remove_network(store: &Store) -> Result<(), String> {
+    let text = |error: heddle_netdev::Error| error.to_string();
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let netlink = Netlink::open().map_err(|error| error.to_string())?;
-        host::tear_down(&netlink).await.map_err(|error| error.to_string())?;
-        shaper::tear_down(&netlink, |_| true).await.map_err(|error| error.to_string())?;
-        trunk::tear_down(&netlink, 0, true).await.map_err(|error| error.to_string())
+        let netlink = Netlink::open().map_err(text)?;
+        // What cannot be read names nothing to remove.
+        for saved in store.load_endpoints().unwrap_or_default() {
+            if !saved.spec.bandwidth.is_unlimited()
+                && let Some(link) = netlink.find_link(&saved.spec.host_interface).await.map_err(text)?
+            {
+                netlink.clear_queueing(&link).await.map_err(text)?;
+            }
+        }
+        segment::tear_down(&netlink, store).await?;
+        host::tear_down(&netlink).await.map_err(text)?;
+        shaper::tear_down(&netlink, |_| true).await.map_err(text)?;
+        trunk::tear_down(&netlink, 0, true).await.map_err(text)
     })
 }
 

@@ -9,13 +9,14 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use attached::{attach_again, endpoint};
 use common::in_each_mode;
-use heddle_api::Bandwidth;
-use heddle_netlab::{Lab, LabSpec, Namespace, Pod};
+use heddle_api::{Bandwidth, PortMapping};
+use heddle_netlab::{Lab, LabSpec, Namespace, Pod, STATE_DIR, find_binary};
 
 /// Bits a second: far below what any machine does, so that the limit is what is measured.
 const INGRESS: u64 = 60_000_000;
@@ -198,5 +199,29 @@ fn limits_outlive_the_switch_and_go_with_the_pod() {
             let [rate, _] = rates(&from.namespace, &to.namespace, to.address(false).unwrap(), Stream::Tcp);
             assert!(rate > 1.5 * INGRESS as f64, "{rate}");
         }
+    });
+}
+
+#[test]
+fn clean_up_removes_limits_and_ports() {
+    in_each_mode(&LabSpec::new(1, 1), |lab| {
+        attach_again(lab, "n1", "n1p1", |request| {
+            request.bandwidth = Some(LIMITS);
+            request.port_mappings = vec![PortMapping {
+                protocol: "tcp".into(),
+                host_port: 8080,
+                pod_port: 80,
+                host_address: String::new(),
+            }];
+        });
+        let node = lab.node("n1").unwrap().namespace;
+        lab.kill_switch("n1").unwrap();
+        let config = std::path::Path::new(STATE_DIR).join("n1/switch.toml");
+        let mut clean_up = Command::new(find_binary("heddle-switch").unwrap());
+        let output = node.output(clean_up.arg("--config").arg(config).arg("--cleanup")).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let left = ["ip -o link", "tc qdisc", "nft list ruleset"]
+            .map(|command| node.exec(&command.split(' ').collect::<Vec<_>>()).unwrap());
+        assert!(!left.iter().any(|text| text.contains("heddle") || text.contains("tbf")), "{left:#?}");
     });
 }
