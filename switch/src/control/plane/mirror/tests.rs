@@ -123,11 +123,12 @@ fn what_flows_rely_on_renews_their_hop_and_policy_does_not() {
     let (mut mirror, mut tables) = mirror();
     change(&mut tables, 1, |endpoint| endpoint.policy = EndpointPolicy::Closed);
     assert_eq!(renewed(&publish(&mut mirror, &tables, &[])), []);
-    let changes: [fn(&mut Endpoint); 4] = [
+    let changes: [fn(&mut Endpoint); 5] = [
         |endpoint| endpoint.mtu = 1280,
         |endpoint| endpoint.mac = Mac([2, 9, 9, 9, 9, 9]),
         |endpoint| endpoint.addresses.push(address(77)),
-        |endpoint| endpoint.interface = 444,
+        |endpoint| endpoint.delivery.interface = 444,
+        |endpoint| endpoint.delivery.queued = true,
     ];
     for how in changes {
         let before = generation(&mirror, endpoint(1)).unwrap();
