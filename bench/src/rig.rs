@@ -99,8 +99,10 @@ pub fn tables(underlay: Underlay) -> Tables {
         port: port(1),
         attach: AttachMode::Direct,
         interface: 0,
+        delivery: heddle_switch::tables::Delivery::default(),
         mtu: 1500,
         policy: EndpointPolicy::Open,
+        mapped: Vec::new(),
     };
     tables.endpoints.set(HOST, endpoint(&[], pod_mac(HOST)));
     for default in ["0.0.0.0/0", "::/0"] {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use libbpf_cargo::SkeletonBuilder;
 
-const OBJECTS: [&str; 2] = ["steering", "flow_cache"];
+const OBJECTS: [&str; 3] = ["steering", "flow_cache", "crossing"];
 
 fn main() {
     println!("cargo:rerun-if-changed=c");

@@ -73,6 +73,8 @@ impl PolicyMode {
 pub struct UplinkConfig {
     /// The NIC. It stays with Linux; only the overlay's packets are taken from it.
     pub interface: String,
+    /// How pods reach what is beyond the node.
+    pub mode: UplinkMode,
     /// The overlay's identifier (RFC 7348).
     pub vni: u32,
     /// UDP port of the overlay.
@@ -81,8 +83,17 @@ pub struct UplinkConfig {
     pub underlay: Option<Family>,
 }
 
-/// An IP version.
+/// How pods reach what is beyond the node, and are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UplinkMode {
+    /// Other nodes by a tunnel; the world by the node's address.
+    Overlay,
+    /// By addresses of the uplink's own network, which the node answers for. Nothing is encapsulated.
+    Routed,
+}
+
+/// An IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4.
     Ipv4,
@@ -268,9 +279,27 @@ impl UplinkConfig {
         let underlay = section.get("underlay", |value| {
             section::one_of(value, &[("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)])
         });
+        let modes = [("overlay", UplinkMode::Overlay), ("routed", UplinkMode::Routed)];
+        let mode = section.get("mode", |value| section::one_of(value, &modes)).unwrap_or(UplinkMode::Overlay);
+        if mode == UplinkMode::Routed {
+            for (key, set) in
+                [("vni", vni.is_some()), ("port", port.is_some()), ("underlay", underlay.is_some())]
+            {
+                if set {
+                    let problem = "is the overlay's; leave it out with mode = \"routed\"".to_owned();
+                    section.note(key, problem);
+                }
+            }
+        }
         section.refuse_unknown();
         // 4789 is IANA's port for VXLAN (RFC 7348, section 8).
-        Some(Self { interface: interface?, vni: vni.unwrap_or(1), port: port.unwrap_or(4789), underlay })
+        Some(Self {
+            interface: interface?,
+            mode,
+            vni: vni.unwrap_or(1),
+            port: port.unwrap_or(4789),
+            underlay,
+        })
     }
 }
 

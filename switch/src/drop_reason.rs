@@ -65,6 +65,8 @@ drop_reasons! {
     NoNeighbor "no_neighbor" "The underlay's next hop towards the VTEP has not been resolved.",
     NoUplink "no_uplink" "The destination is on another node, and this switch has no uplink of the tunnel's address family.",
     NoHeadroom "no_headroom" "No room in the frame for the headers to add.",
+    BandwidthIngress "bandwidth_ingress" "The queue in front of a pod's ingress bandwidth limit was full.",
+    BandwidthEgress "bandwidth_egress" "The queue in front of a pod's egress bandwidth limit was full.",
     PortGone "port_gone" "The outgoing port was detached while the packet was on its way.",
     HandoffFull "handoff_full" "The ring to the worker that owns the outgoing port was full.",
     TxRingFull "tx_ring_full" "The outgoing port's transmit ring was full.",

@@ -85,6 +85,8 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct settings 
 	 * bpf_redirect_peer scrubs packets (skb_scrub_packet, net/core/skbuff.c) would not need this. */
 	if (state.kind == HOP_HOST)
 		return bpf_redirect(hop->ifindex, BPF_F_INGRESS);
+	if (hop->flags & HOP_QUEUED)
+		return bpf_redirect(hop->ifindex, 0);
 	if (skb->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(skb, PACKET_HOST);
 	return bpf_redirect_peer(hop->ifindex, 0);

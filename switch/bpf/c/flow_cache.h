@@ -36,13 +36,15 @@ struct hop_state {
 	__u16 pad;
 };
 
+#define HOP_QUEUED 1 /* endpoint: packets leave by the interface's queue, which limits them */
+
 /* Where packets go, and who they come from. */
 struct hop {
 	struct hop_state state;
 	__u32 ifindex;   /* endpoint: host end of its veth; host: the interface of Linux that receives */
 	__u32 mtu;       /* largest IP packet, bytes */
 	__u8 mac[6];     /* endpoint's, host interface's; VTEP: inner destination */
-	__u16 pad;
+	__u16 flags;     /* HOP_QUEUED */
 	__be32 outer[4]; /* VTEP: its address, IPv4-mapped if IPv4 (RFC 4291 section 2.5.5.2) */
 };
 

@@ -7,6 +7,9 @@
 //! The **flow cache** (`c/flow_cache.bpf.c`) keeps packets from going up: tc programs on the host's end of every cached pod's
 //! veth, on the vxlan device and on the trunks, which forward the packets of judged flows themselves.
 //!
+//! **Crossings** (`c/crossing.bpf.c`) lead packets from one interface to the queue of another: from a limited pod's veth to its
+//! shaper, and back.
+//!
 //! Programs stay attached when the switch stops, by what is pinned under its bpffs directory: meanwhile flows in the cache
 //! go on, other packets of pods are dropped, not leaked to the host's stack, and the uplink passes everything. A starting
 //! switch takes attachments over by swapping the program in them. Of steering nothing else outlives a switch: what its maps
@@ -15,6 +18,7 @@
 #![deny(unsafe_code)]
 
 mod attach;
+mod crossings;
 mod error;
 mod flow_cache;
 mod judge;
@@ -24,6 +28,7 @@ mod steering;
 #[allow(unsafe_code, reason = "calls of libbpf that libbpf-rs lacks")]
 mod syscalls;
 
+pub use crossings::Crossings;
 pub use error::SteeringError;
 pub use flow_cache::{
     Counters, FIRST_VTEP_HOP, Flow, FlowCache, FlowCacheError, FlowCacheOptions, FlowKey, Flows, Hook, Hop,

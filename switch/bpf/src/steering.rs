@@ -11,6 +11,7 @@ use libbpf_rs::PrintLevel;
 use crate::SteeringError;
 pub use crate::attach::XdpMode;
 use crate::attach::{Attachment, attach, clear, ifindex, is_dead};
+use crate::crossings;
 use crate::flow_cache::Place;
 use crate::maps::{MAX_PORTS, Maps, Role, UplinkFilter};
 use crate::pins::Pins;
@@ -142,6 +143,7 @@ impl Steering {
         }
         let pins = Arc::new(Pins::open(bpffs)?);
         Place::find(&pins).remove()?;
+        crossings::clean_up(&pins)?;
         for interface in pins.interfaces()? {
             clear(&pins, &interface)?;
         }

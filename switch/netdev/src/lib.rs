@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod address;
+pub mod conntrack;
 mod error;
 // One ioctl that no safe crate wraps; see there.
 #[allow(unsafe_code, reason = "SIOCETHTOOL takes a pointer")]
@@ -28,4 +29,5 @@ pub use neighbor::{Neighbor, NeighborEvent, NeighborEvents};
 pub use netlink::Netlink;
 pub use netns::{NETNS_DIR, Netns, create_named, delete_named, list_named};
 pub use nix::errno::Errno;
+pub use qdisc::Shape;
 pub use route::{ROUTE_PROTOCOL, Route, RouteLookup};

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::mac::Mac;
 use crate::netlink::{Driver, Mode, Netlink};
 use crate::netns::Netns;
+use crate::route::ROUTE_PROTOCOL;
 
 /// An entry of the neighbor table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,48 @@ impl Netlink {
         message.header.state = NeighbourState::None;
         let operation = || format!("resolve neighbor {address} on interface number {interface}");
         self.change(operation, RouteNetlinkMessage::NewNeighbour(message), Mode::Replace).await
+    }
+
+    /// Answers for an address on an interface, as if it were the host's own (`ip neigh add proxy`), under Heddle's protocol number. One
+    /// that is there is fine.
+    pub async fn add_proxy(&self, interface: u32, address: IpAddr) -> Result<()> {
+        let mut message = message(interface, address);
+        message.header.flags = NeighbourFlags::Proxy;
+        message.attributes.push(NeighbourAttribute::Protocol(ROUTE_PROTOCOL.into()));
+        let operation = || format!("answer for {address} on interface number {interface}");
+        self.change(operation, RouteNetlinkMessage::NewNeighbour(message), Mode::Replace).await
+    }
+
+    /// Ends that; `Ok(false)` when nobody answers for it.
+    pub async fn delete_proxy(&self, interface: u32, address: IpAddr) -> Result<bool> {
+        let mut message = message(interface, address);
+        message.header.flags = NeighbourFlags::Proxy;
+        let operation = || format!("no longer answer for {address} on interface number {interface}");
+        match self.change(operation, RouteNetlinkMessage::DelNeighbour(message), Mode::Plain).await {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What Heddle answers for: interfaces and addresses.
+    pub async fn proxies(&self) -> Result<Vec<(u32, IpAddr)>> {
+        let mut proxies = Vec::new();
+        // Proxies are listed by family only (neigh_dump_info, net/core/neighbour.c).
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = NeighbourMessage::default();
+            message.header.family = family;
+            message.header.flags = NeighbourFlags::Proxy;
+            let request = RouteNetlinkMessage::GetNeighbour(message);
+            for answer in self.list(|| "list whom this host answers for".to_owned(), request).await? {
+                let RouteNetlinkMessage::NewNeighbour(message) = answer else { continue };
+                let ours = message.attributes.contains(&NeighbourAttribute::Protocol(ROUTE_PROTOCOL.into()));
+                if ours && let Some(neighbor) = parse(&message) {
+                    proxies.push((neighbor.interface, neighbor.address));
+                }
+            }
+        }
+        Ok(proxies)
     }
 
     /// Removes an entry; `Ok(false)` when there is none.

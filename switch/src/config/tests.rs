@@ -59,7 +59,8 @@ fn every_setting_is_read() {
         "#,
     )
     .unwrap();
-    let uplink = UplinkConfig { interface: "eth0".into(), vni: 7, port: 8472, underlay: Some(Family::Ipv6) };
+    let (interface, mode, underlay) = ("eth0".into(), UplinkMode::Overlay, Some(Family::Ipv6));
+    let uplink = UplinkConfig { interface, mode, vni: 7, port: 8472, underlay };
     let expected = Config {
         node: "n2.example".into(),
         socket: "/run/x.sock".into(),
@@ -77,6 +78,12 @@ fn every_setting_is_read() {
         frames: FramesConfig { count: 4096, size: 4096 },
     };
     assert_eq!(config, expected);
+}
+
+#[test]
+fn routed_mode_has_no_overlay() {
+    let config = parse(&format!("{MINIMAL}[uplink]\ninterface = \"eth0\"\nmode = \"routed\"\n")).unwrap();
+    assert_eq!(config.uplink.unwrap().mode, UplinkMode::Routed);
 }
 
 /// Lines to add to the minimal file, the key the message has to name, and words of the advice.
@@ -111,6 +118,8 @@ const BAD: &[(&str, &str, &str)] = &[
     ("[uplink]\ninterface = \"e\"\nport = 65536", "uplink.port", "1 to 65535"),
     ("[uplink]\ninterface = \"e\"\nunderlay = \"v4\"", "uplink.underlay", "\"ipv4\" or \"ipv6\""),
     ("[uplink]\ninterface = \"e\"\nmtu = 1", "uplink.mtu", "not a setting"),
+    ("[uplink]\ninterface = \"e\"\nmode = \"bridged\"", "uplink.mode", "\"overlay\" or \"routed\""),
+    ("[uplink]\ninterface = \"e\"\nmode = \"routed\"\nvni = 7", "uplink.vni", "leave it out"),
     ("[workers]\ncount = 0", "workers.count", "1 to 64"),
     ("[workers]\ncores = [0, 1]", "workers.cores", "2 cores for 1 workers"),
     ("[workers]\ncount = 2\ncores = [1, 1]", "workers.cores", "core 1 twice"),

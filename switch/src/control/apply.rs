@@ -16,7 +16,7 @@ use super::remote::Remotes;
 use super::watchers::{EndpointEvents, Watchers};
 use super::{ControlError, convert, validate};
 use crate::config::PolicyMode;
-use crate::tables::{self, EndpointNumber, EndpointPolicy, HOST, NextHop, Tables};
+use crate::tables::{self, Delivery, EndpointNumber, EndpointPolicy, HOST, NextHop, Tables};
 
 /// How often routes are written to disk at most. They come from somebody who will say them again; endpoints do not, and
 /// are written before a call returns.
@@ -92,8 +92,10 @@ impl<D: Dataplane> Control<D> {
             port: attached.port,
             attach: self.facts.attach,
             interface: self.plane.interface_index(super::host::SWITCH_SIDE).unwrap_or_default(),
+            delivery: Delivery::default(),
             mtu,
             policy: EndpointPolicy::Open,
+            mapped: Vec::new(),
         };
         tables.endpoints.set(HOST, host);
         self.host = Some(attached.clone());
@@ -184,7 +186,7 @@ impl<D: Dataplane> Control<D> {
         number: EndpointNumber,
         interface_index: u32,
     ) -> Result<(), ControlError> {
-        let attached = self.plane.attach(&spec.host_interface, number, spec.attach)?;
+        let attached = self.plane.attach(&spec.host_interface, number, spec.attach, spec.shapes())?;
         let entry = EndpointEntry { spec, number, interface_index, attached };
         let mut tables = self.tables.clone();
         tables.endpoints.set(number, entry.for_tables(self.policy_of_new(&entry.spec)));
@@ -200,9 +202,22 @@ impl<D: Dataplane> Control<D> {
             }
             return Err(error);
         }
+        // Last, so that nothing comes by a port before there is anybody to take it.
+        if let Err(error) = self.open_up(&entry.spec) {
+            if let Err(worse) = self.unpublish(&entry).and_then(|()| self.plane.detach(entry.number)) {
+                tracing::error!(id = entry.spec.id, %worse, "an endpoint that nobody can reach stays");
+            }
+            return Err(error);
+        }
         self.watchers.tell(&Event::Added(self.describe_endpoint(&entry)));
         self.endpoints.insert(entry);
         Ok(())
+    }
+
+    /// Lets others reach an endpoint, as far as that is Linux's business.
+    fn open_up(&mut self, spec: &EndpointSpec) -> Result<(), ControlError> {
+        self.plane.announce(&spec.addresses)?;
+        self.plane.map_ports(&spec.forwards()).inspect_err(|_| self.plane.withdraw(&spec.addresses))
     }
 
     /// See `RemoveEndpoint` in heddle.proto.
@@ -217,14 +232,20 @@ impl<D: Dataplane> Control<D> {
 
     /// Takes an endpoint out of the tables, and once no worker sends to it any more, its port away.
     fn uninstall(&mut self, entry: &EndpointEntry) -> Result<(), ControlError> {
+        self.plane.unmap_ports(&entry.spec.forwards());
+        self.plane.withdraw(&entry.spec.addresses);
+        self.unpublish(entry)?;
+        self.watchers.tell(&Event::Removed(entry.spec.id.clone()));
+        self.plane.detach(entry.number)
+    }
+
+    fn unpublish(&mut self, entry: &EndpointEntry) -> Result<(), ControlError> {
         let mut tables = self.tables.clone();
         tables.endpoints.remove(entry.number);
         for address in &entry.spec.addresses {
             self.restore_route(&mut tables, IpNet::from(*address));
         }
-        self.publish(tables)?;
-        self.watchers.tell(&Event::Removed(entry.spec.id.clone()));
-        self.plane.detach(entry.number)
+        self.publish(tables).map(drop)
     }
 
     /// Gives a prefix back to whatever it belongs to by default.

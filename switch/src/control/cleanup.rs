@@ -7,8 +7,8 @@ use std::process::Command;
 use heddle_netdev::{Netlink, ROUTE_PROTOCOL};
 use tokio::runtime::Builder;
 
-use super::plane::{Plane, trunk};
-use super::{Store, forwarding, host, preflight};
+use super::plane::{Plane, shaper, trunk};
+use super::{Store, forwarding, host, preflight, segment};
 use crate::config::Config;
 
 /// Interfaces of pods: `hdl` and eleven hexadecimal digits (cni/README.md).
@@ -93,12 +93,14 @@ pub fn clean_up(places: &Places, extent: Extent) -> Cleanup {
     };
     let node = matches!(extent, Extent::Node { .. });
     done.attempt("pin", remove_pins(&places.bpffs));
-    remove_from_kernel(node, &mut done);
+    // Where nothing was kept, nothing is made to read it.
+    let store = places.state_dir.join("switch").exists().then(|| Store::open(&places.state_dir));
+    let store = store.and_then(|store| store.map_err(|error| done.failures.push(error.to_string())).ok());
+    remove_from_kernel(node, store.as_ref(), &mut done);
     done.attempt("nftables table", remove_tables());
     done.attempt("file", remove_file(&places.socket));
-    if extent == (Extent::Node { put_back: true }) && places.state_dir.join("switch").exists() {
-        let put_back = Store::open(&places.state_dir).map_err(forwarding::PutBackError::from);
-        done.attempt("setting", put_back.and_then(|store| forwarding::put_back(&store)));
+    if let Some(store) = store.filter(|_| extent == Extent::Node { put_back: true }) {
+        done.attempt("setting", forwarding::put_back(&store));
     }
     drop(lock);
     if extent != Extent::Daemon {
@@ -139,7 +141,7 @@ fn list_files(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-fn remove_from_kernel(node: bool, done: &mut Cleanup) {
+fn remove_from_kernel(node: bool, store: Option<&Store>, done: &mut Cleanup) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return done.failures.push(error.to_string()),
@@ -149,6 +151,11 @@ fn remove_from_kernel(node: bool, done: &mut Cleanup) {
             Ok(netlink) => netlink,
             Err(error) => return done.failures.push(error.to_string()),
         };
+        if let Some(store) = store {
+            done.attempt("limit", clear_limits(&netlink, store).await);
+            done.attempt("setting", segment::put_back(store));
+        }
+        done.attempt("proxy", segment::remove_proxies(&netlink).await);
         // With the interfaces go their routes, addresses, programs and queueing disciplines; those elsewhere are found by who made them.
         done.attempt("route", netlink.remove_routes_of(ROUTE_PROTOCOL).await);
         done.attempt("rule", netlink.remove_rules_of(ROUTE_PROTOCOL).await);
@@ -156,10 +163,26 @@ fn remove_from_kernel(node: bool, done: &mut Cleanup) {
     });
 }
 
+/// Takes the limits off pods that stay.
+async fn clear_limits(netlink: &Netlink, store: &Store) -> heddle_netdev::Result<Vec<String>> {
+    let mut cleared = Vec::new();
+    // What cannot be read names nothing to remove.
+    for saved in store.load_endpoints().unwrap_or_default() {
+        if !saved.spec.bandwidth.is_unlimited()
+            && let Some(link) = netlink.find_link(&saved.spec.host_interface).await?
+        {
+            netlink.clear_queueing(&link).await?;
+            cleared.push(link.name);
+        }
+    }
+    Ok(cleared)
+}
+
 async fn remove_interfaces(netlink: &Netlink, node: bool) -> heddle_netdev::Result<Vec<String>> {
     let is_ours = |name: &str| {
         [host::LINUX_SIDE, host::SWITCH_SIDE].contains(&name)
             || trunk::is_ours(name)
+            || shaper::is_ours(name)
             || (node && is_pods(name))
     };
     let names = netlink.links().await?.into_iter().map(|link| link.name).filter(|name| is_ours(name));

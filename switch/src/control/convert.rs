@@ -5,6 +5,7 @@ use heddle_api as api;
 use super::dataplane::Attached;
 use super::endpoints::EndpointEntry;
 use super::facts::NodeFacts;
+use super::ports::PortMapping;
 use super::remote::VtepSpec;
 use crate::stats::{self, PortStats};
 use crate::tables::conntrack::{Direction, Flow, Side};
@@ -52,6 +53,8 @@ pub(super) fn endpoint(entry: &EndpointEntry, judged_by: EndpointPolicy) -> api:
         tx: Some(total(&entry.attached, |stats| &stats.tx)),
         cached_rx: cached(&entry.attached, |stats| &stats.rx),
         cached_tx: cached(&entry.attached, |stats| &stats.tx),
+        bandwidth: spec.bandwidth.to_message(),
+        port_mappings: spec.port_mappings.iter().map(PortMapping::to_message).collect(),
         ..api::Endpoint::default()
     }
 }

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::ControlError;
-use super::dataplane::Attached;
-use crate::tables::{AttachMode, Endpoint, EndpointNumber, EndpointPolicy};
+use super::bandwidth::{Bandwidth, Limit};
+use super::dataplane::{Attached, Shapes};
+use super::ports::{self, Forward, Fronts, PortMapping};
+use crate::tables::{AttachMode, Delivery, Endpoint, EndpointNumber, EndpointPolicy};
 use crate::wire::Mac;
 
 /// What the CNI plugin asked for.
@@ -23,6 +25,23 @@ pub(super) struct EndpointSpec {
     pub(super) mtu: u16,
     #[serde(default = "before_there_were_modes")]
     pub(super) attach: AttachMode,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) port_mappings: Vec<PortMapping>,
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    pub(super) bandwidth: Bandwidth,
+}
+
+impl EndpointSpec {
+    /// What its limits mean for the kernel.
+    pub(super) fn shapes(&self) -> Shapes {
+        let shape = |limit: Option<Limit>| limit.map(|limit| limit.shape(self.mtu));
+        Shapes { ingress: shape(self.bandwidth.ingress), egress: shape(self.bandwidth.egress) }
+    }
+
+    /// What its port mappings mean for the kernel.
+    pub(super) fn forwards(&self) -> Vec<Forward> {
+        ports::forwards(&self.port_mappings, &self.addresses)
+    }
 }
 
 fn before_there_were_modes() -> AttachMode {
@@ -42,14 +61,18 @@ pub(super) struct EndpointEntry {
 impl EndpointEntry {
     /// As the workers know it.
     pub(super) fn for_tables(&self, policy: EndpointPolicy) -> Endpoint {
+        let own = Delivery { interface: self.interface_index, queued: false };
+        let (interface, delivery) = self.attached.detour.unwrap_or((self.interface_index, own));
         Endpoint {
             addresses: self.spec.addresses.clone(),
             mac: self.spec.mac,
             port: self.attached.port,
             attach: self.spec.attach,
-            interface: self.interface_index,
+            interface,
+            delivery,
             mtu: self.spec.mtu,
             policy,
+            mapped: self.spec.port_mappings.iter().map(|m| (m.protocol.number(), m.pod_port)).collect(),
         }
     }
 }
@@ -61,6 +84,7 @@ pub(super) struct EndpointRegistry {
     address_owners: HashMap<IpAddr, String>,
     interface_owners: HashMap<String, String>,
     number_owners: HashMap<EndpointNumber, String>,
+    fronts: Fronts,
 }
 
 impl EndpointRegistry {
@@ -94,11 +118,19 @@ impl EndpointRegistry {
             )));
         }
         let taken = spec.addresses.iter().find_map(|address| Some((address, self.owner_of(*address)?)));
-        match taken {
-            None => Ok(()),
-            Some((address, other)) => Err(ControlError::AlreadyExists(format!(
+        if let Some((address, other)) = taken {
+            return Err(ControlError::AlreadyExists(format!(
                 "address {address} belongs to endpoint {other}; remove that one first, or take another address"
-            ))),
+            )));
+        }
+        match self.fronts.taken(&spec.forwards()) {
+            None => Ok(()),
+            Some((front, other)) => {
+                let pod = self
+                    .get(other)
+                    .map(|entry| format!("{}/{}", entry.spec.pod_namespace, entry.spec.pod_name));
+                Err(ports::clash(front, other, &pod.unwrap_or_default()))
+            }
         }
     }
 
@@ -110,6 +142,7 @@ impl EndpointRegistry {
         }
         self.interface_owners.insert(entry.spec.host_interface.clone(), id.clone());
         self.number_owners.insert(entry.number, id.clone());
+        self.fronts.insert(id, &entry.spec.forwards());
         self.entries.insert(id.clone(), entry);
     }
 
@@ -120,15 +153,17 @@ impl EndpointRegistry {
         }
         self.interface_owners.remove(&entry.spec.host_interface);
         self.number_owners.remove(&entry.number);
+        self.fronts.remove(&entry.spec.forwards());
         Some(entry)
     }
 }
 
-/// True when both ask for the same, in whatever order the addresses are.
+/// True when both ask for the same, in whatever order the addresses and ports are.
 pub(super) fn same(a: &EndpointSpec, b: &EndpointSpec) -> bool {
     let sorted = |spec: &EndpointSpec| {
         let mut spec = spec.clone();
         spec.addresses.sort_unstable();
+        spec.port_mappings.sort_unstable();
         spec
     };
     sorted(a) == sorted(b)

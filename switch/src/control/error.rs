@@ -81,9 +81,11 @@ pub enum StartError {
     /// The node's own side of the switch cannot be set up.
     #[error("cannot set up the host's port: {0}")]
     Host(#[from] heddle_netdev::Error),
-    /// Masquerading cannot be set up.
-    #[error("masquerade: {0}")]
-    Masquerade(String),
+    /// Address translation cannot be set up.
+    #[error(
+        "masquerade: {0}; write masquerade = false if this kernel has no nftables, and give no pod a port mapping"
+    )]
+    Nat(String),
     /// The packet memory cannot be had.
     #[error("frames: {0}")]
     Frames(#[from] heddle_xsk::ArenaError),

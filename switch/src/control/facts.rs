@@ -23,8 +23,10 @@ pub struct NodeFacts {
     pub pod_mtu: u16,
     /// How pods are attached that do not say otherwise.
     pub attach: AttachMode,
-    /// The way to other nodes.
+    /// The way to other nodes by the overlay.
     pub uplink: Option<UplinkFacts>,
+    /// The uplink in routed mode, when the pods' addresses are of its network.
+    pub segment: Option<UplinkFacts>,
 }
 
 /// The uplink, as it was when the switch started.
@@ -84,7 +86,7 @@ fn vtep_mac(address: IpAddr) -> Mac {
 impl NodeFacts {
     /// The node's own address of a family, which it sends from.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
-        let from_uplink = self.uplink.as_ref().and_then(|uplink| match family {
+        let from_uplink = self.uplink.as_ref().or(self.segment.as_ref()).and_then(|uplink| match family {
             Family::Ipv4 => uplink.address_v4.map(IpAddr::V4),
             Family::Ipv6 => uplink.address_v6.map(IpAddr::V6),
         });
@@ -95,13 +97,14 @@ impl NodeFacts {
     /// - what is nowhere in the cluster goes to the host, and through it to the world;
     /// - what the cluster's prefixes hold and nobody has is unreachable. The host routes those prefixes to the switch,
     ///   so sending such packets to the host would have them run in circles;
+    /// - in routed mode the host has no such routes, and finds others of the cluster on its segment;
     /// - the node's own addresses are the host's, even where they lie inside the cluster's prefixes.
     pub(crate) fn base_routes(&self) -> Vec<(IpNet, NextHop)> {
         let everything = [IpNet::from(ipnet::Ipv4Net::default()), IpNet::from(ipnet::Ipv6Net::default())];
         let host = NextHop::Endpoint(HOST);
         let own = self.addresses.iter().map(|address| (IpNet::from(*address), host));
-        let cluster =
-            self.cluster_cidrs.iter().chain(&self.pod_cidrs).map(|cidr| (*cidr, NextHop::Unreachable));
+        let cluster = if self.segment.is_none() { self.cluster_cidrs.as_slice() } else { &[] };
+        let cluster = cluster.iter().chain(&self.pod_cidrs).map(|cidr| (*cidr, NextHop::Unreachable));
         everything.into_iter().map(|all| (all, host)).chain(cluster).chain(own).collect()
     }
 
@@ -144,6 +147,44 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_s_others_are_the_host_s_to_find() {
+        let uplink = UplinkFacts {
+            interface: "eth0".into(),
+            index: 2,
+            mac: Mac::default(),
+            mtu: 1500,
+            underlay: Family::Ipv4,
+            address_v4: Some([172, 31, 0, 1].into()),
+            address_v6: None,
+            vni: 1,
+            port: 4789,
+            xdp: "native",
+        };
+        let facts = NodeFacts {
+            name: "n1".into(),
+            pod_cidrs: vec!["172.31.0.32/27".parse().unwrap()],
+            cluster_cidrs: vec!["172.31.0.0/24".parse().unwrap()],
+            addresses: vec!["10.0.0.1".parse().unwrap(), "172.31.0.1".parse().unwrap()],
+            pod_mtu: 1500,
+            attach: AttachMode::Cached,
+            uplink: None,
+            segment: Some(uplink),
+        };
+        let mut fib = crate::tables::Fib::default();
+        for (prefix, next_hop) in facts.base_routes() {
+            fib.insert(prefix, next_hop);
+        }
+        let lookup = |address: &str| fib.lookup(address.parse().unwrap());
+        assert_eq!(lookup("172.31.0.9"), Some(NextHop::Endpoint(HOST)));
+        assert_eq!(
+            lookup("172.31.0.33"),
+            Some(NextHop::Unreachable),
+            "nobody else has an address of this node's pods"
+        );
+        assert_eq!(facts.address(Family::Ipv4), Some([172, 31, 0, 1].into()), "what the segment knows it by");
+    }
+
+    #[test]
     fn an_own_address_inside_the_cluster_is_the_hosts() {
         let facts = NodeFacts {
             name: "n1".into(),
@@ -153,6 +194,7 @@ mod tests {
             pod_mtu: 1500,
             attach: AttachMode::Direct,
             uplink: None,
+            segment: None,
         };
         let mut fib = crate::tables::Fib::default();
         for (prefix, next_hop) in facts.base_routes() {

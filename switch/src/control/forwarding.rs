@@ -13,13 +13,16 @@ use super::{PersistError, Store};
 const IPV4: &str = "net/ipv4/ip_forward";
 const IPV6: &str = "net/ipv6/conf/all/forwarding";
 
+/// Where they are kept.
+const FILE: &str = "forwarding.json";
+
 /// Values by the names of their settings.
 type Settings = BTreeMap<String, String>;
 
 /// Switches forwarding on.
 pub(super) fn turn_on(store: &Store) -> Result<(), StartError> {
     let wanted = wanted()?;
-    let mut before = store.load_settings()?;
+    let mut before = store.load_or_default::<Settings>(FILE)?;
     let known = before.len();
     for name in wanted.keys() {
         if !before.contains_key(name) {
@@ -27,7 +30,7 @@ pub(super) fn turn_on(store: &Store) -> Result<(), StartError> {
         }
     }
     if before.len() > known {
-        store.save_settings(&before)?;
+        store.save_as(FILE, &before)?;
     }
     // Forwarding comes last: the moment it is on, router advertisements are ignored.
     let (last, first): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(name, _)| name == IPV6);
@@ -61,7 +64,7 @@ fn wanted() -> heddle_netdev::Result<BTreeMap<String, &'static str>> {
 /// Puts back what was there before; returns what it changed, as people write it. What somebody else has changed since stays.
 pub(super) fn put_back(store: &Store) -> Result<Vec<String>, PutBackError> {
     let mut changed = Vec::new();
-    let before = store.load_settings()?;
+    let before = store.load_or_default::<Settings>(FILE)?;
     // The order of the names has `all` before the interfaces, whose values it sets (`devinet_sysctl_forward`, net/ipv4/devinet.c).
     for (name, value) in &before {
         let ours = if name.ends_with("/accept_ra") { "2" } else { "1" };
@@ -84,14 +87,4 @@ pub(super) enum PutBackError {
     /// The kernel refuses.
     #[error(transparent)]
     Kernel(#[from] heddle_netdev::Error),
-}
-
-impl Store {
-    fn load_settings(&self) -> Result<Settings, PersistError> {
-        Ok(self.load("settings.json")?.unwrap_or_default())
-    }
-
-    fn save_settings(&self, settings: &Settings) -> Result<(), PersistError> {
-        self.save("settings.json", settings)
-    }
 }

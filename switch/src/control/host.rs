@@ -36,6 +36,9 @@ pub(super) async fn set_up(netlink: &Netlink, facts: &NodeFacts) -> Result<Link,
     }
     // The switch reports errors about the host's packets from the node's own address.
     write_sysctl(&format!("net/ipv4/conf/{LINUX_SIDE}/accept_local"), "1")?;
+    // What the node sends to a port mapping from 127.0.0.1 leaves by here, translated, and its answer comes back. Nobody but the
+    // switch is on the other side, and it drops what comes from or goes to loopback addresses.
+    write_sysctl(&format!("net/ipv4/conf/{LINUX_SIDE}/route_localnet"), "1")?;
     netlink.set_up(&switch_side).await?;
     netlink.set_up(&link).await?;
     route(netlink, facts, &link).await?;
@@ -55,7 +58,12 @@ pub(super) fn has_ipv6() -> bool {
 }
 
 /// Routes the cluster's prefixes to the switch, and removes routes of ours that are no longer wanted.
+///
+/// In routed mode there is a route for each pod instead, which is the segment's business.
 async fn route(netlink: &Netlink, facts: &NodeFacts, link: &Link) -> Result<(), StartError> {
+    if facts.segment.is_some() {
+        return Ok(());
+    }
     let gateway = Node::default();
     let there = netlink.routes().await?;
     let mut wanted = Vec::new();

@@ -154,7 +154,7 @@ impl Store {
         self.load("routes.json")
     }
 
-    pub(super) fn save<T: Serialize>(&self, name: &str, content: T) -> Result<(), PersistError> {
+    fn save<T: Serialize>(&self, name: &str, content: T) -> Result<(), PersistError> {
         let text = serde_json::to_vec_pretty(&Versioned { version: VERSION, content })
             .map_err(|error| io_error("write", &self.path(name), error.into()))?;
         self.replace(name, &[&text])
@@ -184,11 +184,33 @@ impl Store {
         }
     }
 
+    /// What is saved in a small file of its own; the default if nothing is.
+    pub(super) fn load_or_default<T: DeserializeOwned + Default>(
+        &self,
+        name: &str,
+    ) -> Result<T, PersistError> {
+        Ok(self.load(name)?.unwrap_or_default())
+    }
+
+    /// Saves that.
+    pub(super) fn save_as<T: Serialize>(&self, name: &str, content: T) -> Result<(), PersistError> {
+        self.save(name, content)
+    }
+
+    /// Removes a file, if it is there.
+    pub(super) fn remove(&self, name: &str) -> Result<(), PersistError> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path, error)),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    pub(super) fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PersistError> {
+    fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PersistError> {
         let Some(text) = self.read(name)? else { return Ok(None) };
         let path = self.path(name);
         let corrupt =
@@ -230,6 +252,8 @@ pub(super) mod as_text {
 #[cfg(test)]
 mod tests {
     //! What was written is read back; half-written, damaged and newer files do no harm and say what to do.
+    use super::super::bandwidth::{self, Bandwidth};
+    use super::super::ports::{PortMapping, Transport};
     use super::*;
 
     fn endpoint(id: &str) -> SavedEndpoint {
@@ -242,6 +266,17 @@ mod tests {
             pod_name: "web".into(),
             mtu: 1450,
             attach: crate::tables::AttachMode::Cached,
+            port_mappings: vec![PortMapping {
+                protocol: Transport::Udp,
+                host_port: 53,
+                pod_port: 5353,
+                host_address: Some("172.31.0.1".parse().unwrap()),
+            }],
+            bandwidth: bandwidth::parse(Some(heddle_api::Bandwidth {
+                ingress_rate: 1_000_000,
+                ..heddle_api::Bandwidth::default()
+            }))
+            .unwrap(),
         };
         SavedEndpoint { spec, number: 3, interface_index: 12 }
     }
@@ -259,6 +294,21 @@ mod tests {
         assert_eq!(store.load_endpoints().unwrap(), []);
         store.save_endpoints(vec![endpoint("a/eth0"), endpoint("b/eth0")]).unwrap();
         assert_eq!(store.load_endpoints().unwrap(), [endpoint("a/eth0"), endpoint("b/eth0")]);
+    }
+
+    #[test]
+    fn what_an_older_switch_wrote_is_read() {
+        let (_directory, store, file) = store();
+        let old = br#"{"version": 1, "content": [{"id": "a/eth0", "host_interface": "hd1", "mac": "02:00:00:00:00:05",
+            "addresses": ["10.244.1.5", "fd00::5"], "pod_namespace": "default", "pod_name": "web", "mtu": 1450,
+            "number": 3, "interface_index": 12}]}"#;
+        fs::write(&file, old).unwrap();
+        let [read] = store.load_endpoints().unwrap().try_into().unwrap();
+        let mut expected = endpoint("a/eth0");
+        expected.spec.attach = crate::tables::AttachMode::Direct;
+        expected.spec.port_mappings.clear();
+        expected.spec.bandwidth = Bandwidth::default();
+        assert_eq!(read, expected);
     }
 
     #[test]

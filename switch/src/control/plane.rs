@@ -4,25 +4,31 @@ mod attach;
 mod budget;
 mod cache;
 mod mirror;
+pub(super) mod shaper;
 pub(super) mod trunk;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
 use heddle_api as api;
-use heddle_bpf::{Steering, UplinkFilter, XdpMode};
+use heddle_bpf::{Crossings, Steering, UplinkFilter, XdpMode};
 use heddle_netdev::Netlink;
 use heddle_xsk::{Arena, Options, Socket};
 use tokio::runtime::Handle;
 
 use self::budget::FrameBudget;
 use self::cache::Cache;
-use super::dataplane::{Attached, Dataplane};
+use self::shaper::Limited;
+use super::dataplane::{Attached, Dataplane, Shapes};
 use super::error::StartError;
-use super::facts::UplinkFacts;
+use super::facts::{NodeFacts, UplinkFacts};
+use super::nat::Nat;
+use super::ports::Forward;
+use super::segment::Segment;
 use super::{ControlError, convert};
 use crate::DropReason;
 use crate::config::Config;
@@ -60,6 +66,14 @@ pub(super) struct Plane {
     policy_generation: u32,
     /// What a former daemon has left is claimed, or removed.
     settled: bool,
+    nat: Nat,
+    /// Made with the first endpoint that needs one.
+    crossings: Option<Crossings>,
+    /// In routed mode, and whom the node answers for.
+    segment: Option<Segment>,
+    announced: BTreeSet<IpAddr>,
+    /// What the limits of endpoints that are gone have dropped, of ingress and egress.
+    limit_drops_before: [u64; 2],
     netlink: Netlink,
     runtime: Handle,
 }
@@ -67,16 +81,25 @@ pub(super) struct Plane {
 /// Where an endpoint is attached.
 #[derive(Debug)]
 struct Attachment {
+    /// The endpoint's own.
     interface: String,
     port: PortId,
     mode: AttachMode,
+    limited: Option<Limited>,
+}
+
+impl Attachment {
+    /// The interface that the switch has taken over.
+    fn taken(&self) -> &str {
+        self.limited.as_ref().map_or(&self.interface, |limited| &limited.interface)
+    }
 }
 
 impl Plane {
     /// Starts the workers, without any port.
     pub(super) fn start(
         config: &Config,
-        pod_mtu: u16,
+        facts: &NodeFacts,
         netlink: Netlink,
         runtime: Handle,
     ) -> Result<Self, StartError> {
@@ -97,9 +120,14 @@ impl Plane {
             cache: None,
             lines: Some((keeper_links, orders)),
             flows: config.flow_cache.flows,
-            pod_mtu,
+            pod_mtu: facts.pod_mtu,
             policy_generation: 0,
             settled: false,
+            nat: Nat::new(config, facts),
+            crossings: None,
+            segment: None,
+            announced: BTreeSet::new(),
+            limit_drops_before: [0; 2],
             netlink,
             runtime,
         })
@@ -137,6 +165,16 @@ impl Plane {
         Ok((by_worker, mode))
     }
 
+    /// From now on the node answers for its pods in the uplink's network.
+    pub(super) fn join(&mut self, segment: Segment) {
+        self.segment = Some(segment);
+    }
+
+    /// Puts the table for address translation in place, with the mapped ports of the endpoints that are back.
+    pub(super) fn translate(&mut self) -> Result<(), StartError> {
+        self.nat.start().map_err(StartError::Nat)
+    }
+
     /// Everything that a former daemon has left and is still wanted has been claimed: the rest is taken off, and the flows that
     /// the kernel went on forwarding are taken over.
     pub(super) fn settle(&mut self) {
@@ -145,6 +183,12 @@ impl Plane {
             Ok(interfaces) if interfaces.is_empty() => {}
             Ok(interfaces) => tracing::info!(?interfaces, "programs of a former run removed"),
             Err(error) => tracing::warn!(%error, "programs of a former run stay attached"),
+        }
+        self.settle_limits();
+        if let Some(segment) = &self.segment
+            && let Err(error) = self.runtime.block_on(segment.keep_only(&self.netlink, &self.announced))
+        {
+            tracing::warn!(%error, "the node goes on to answer for pods of a former run");
         }
         if let Some(cache) = &mut self.cache {
             let flows = cache.take_over();
@@ -196,23 +240,67 @@ impl Dataplane for Plane {
         interface: &str,
         number: EndpointNumber,
         mode: AttachMode,
+        limits: Shapes,
     ) -> Result<Attached, ControlError> {
         self.prepare(interface)?;
+        let limited =
+            if limits.is_none() { None } else { Some(self.limit(interface, number, mode, limits)?) };
+        let taken = limited.as_ref().map_or(interface, |limited| &limited.interface);
         let attached = match mode {
-            AttachMode::Direct => self.attach_direct(interface, number)?,
-            AttachMode::Cached => self.attach_cached(interface, number)?,
+            AttachMode::Direct => self.attach_direct(taken, number),
+            AttachMode::Cached => self.attach_cached(taken, number),
         };
-        let attachment = Attachment { interface: interface.to_owned(), port: attached.port, mode };
+        let attached = attached.inspect_err(|_| {
+            if limited.is_some() {
+                self.unlimit(interface, number);
+            }
+        })?;
+        let detour = limited.as_ref().map(|limited| (limited.index, limited.delivery));
+        let attachment = Attachment { interface: interface.to_owned(), port: attached.port, mode, limited };
         self.attachments.insert(number, attachment);
-        Ok(attached)
+        Ok(Attached { detour, ..attached })
     }
 
     fn detach(&mut self, number: EndpointNumber) -> Result<(), ControlError> {
         let Some(attachment) = self.attachments.remove(&number) else { return Ok(()) };
-        match attachment.mode {
+        let detached = match attachment.mode {
             AttachMode::Direct => self.detach_direct(&attachment),
             AttachMode::Cached => self.detach_cached(&attachment, number),
+        };
+        if attachment.limited.is_some() {
+            let drops = self.drops_of(&attachment.interface, number, attachment.limited.as_ref());
+            self.limit_drops_before = [0, 1].map(|side| self.limit_drops_before[side] + drops[side]);
+            self.unlimit(&attachment.interface, number);
         }
+        detached
+    }
+
+    fn announce(&mut self, addresses: &[IpAddr]) -> Result<(), ControlError> {
+        let Some(segment) = &self.segment else { return Ok(()) };
+        self.announced.extend(addresses);
+        let announced = self.runtime.block_on(segment.announce(&self.netlink, addresses));
+        announced.map_err(|error| {
+            self.withdraw(addresses);
+            ControlError::Unavailable(format!("the uplink's network cannot be told of the pod: {error}"))
+        })
+    }
+
+    fn withdraw(&mut self, addresses: &[IpAddr]) {
+        let Some(segment) = &self.segment else { return };
+        self.announced.retain(|address| !addresses.contains(address));
+        if let Err(error) = self.runtime.block_on(segment.withdraw(&self.netlink, addresses)) {
+            tracing::warn!(%error, "the node goes on to answer for a pod that is gone");
+        }
+    }
+
+    fn map_ports(&mut self, forwards: &[Forward]) -> Result<(), ControlError> {
+        self.nat.add(forwards).map_err(|reason| {
+            ControlError::Unavailable(format!("the port mappings cannot be set up: {reason}"))
+        })
+    }
+
+    fn unmap_ports(&mut self, forwards: &[Forward]) {
+        self.nat.remove(forwards);
     }
 
     fn publish(&mut self, mut tables: Tables, touched: &[NextHop]) -> Result<u64, ControlError> {
@@ -278,7 +366,11 @@ impl Dataplane for Plane {
     }
 
     fn drops(&self, reason: DropReason) -> u64 {
-        let by_kernel = self.cache.as_ref().map_or(0, |cache| cache.drops(reason));
+        let by_kernel = match reason {
+            DropReason::BandwidthIngress => self.limit_drops()[0],
+            DropReason::BandwidthEgress => self.limit_drops()[1],
+            _ => self.cache.as_ref().map_or(0, |cache| cache.drops(reason)),
+        };
         self.crew.stats().map(|stats| stats.drops(reason)).sum::<u64>() + by_kernel
     }
 

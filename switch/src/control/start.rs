@@ -13,15 +13,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::apply::Control;
-use super::dataplane::Dataplane;
+use super::dataplane::{Dataplane, Shapes};
 use super::error::StartError;
 use super::facts::{NodeFacts, UplinkFacts};
 use super::neighbors::Resolver;
 use super::plane::{Plane, mode_name};
+use super::segment::{self, Segment};
 use super::service::SwitchService;
 use super::uplink::{self, UplinkNews, UplinkWatch};
-use super::{Store, forwarding, host, masquerade, preflight, server};
-use crate::config::Config;
+use super::{Store, forwarding, host, preflight, server};
+use crate::config::{Config, UplinkMode};
 use crate::tables::{self, AttachMode, HOST, Tunnel};
 
 /// How often the daemon looks after interfaces that went away, and writes down routes that changed.
@@ -89,12 +90,17 @@ fn set_up(
     let netlink = Netlink::open()?;
     let mut uplink = runtime.block_on(read_uplink(&netlink, config))?;
     let facts = runtime.block_on(node_facts(&netlink, config, uplink.as_ref().map(|(facts, _)| facts)))?;
+    if facts.segment.is_some() {
+        // It is Linux's alone: there is no tunnel on it.
+        uplink = None;
+    }
     let host_link = runtime.block_on(host::set_up(&netlink, &facts))?;
     forwarding::turn_on(&store)?;
-    if config.masquerade {
-        masquerade::set_up(config).map_err(StartError::Masquerade)?;
+    let segment = runtime.block_on(join_segment(&netlink, &facts, host_link.index, &store))?;
+    let mut plane = Plane::start(config, &facts, netlink, runtime.handle().clone())?;
+    if let Some(segment) = segment {
+        plane.join(segment);
     }
-    let mut plane = Plane::start(config, facts.pod_mtu, netlink, runtime.handle().clone())?;
     let mut node = facts.node();
     if let Some((uplink, queues)) = &mut uplink {
         let (tunnel, ports) = match config.attach {
@@ -111,12 +117,13 @@ fn set_up(
         node.uplink = Some(uplink_tables(uplink, tunnel, ports));
     }
     let uplink = uplink.map(|(facts, _)| facts);
-    let attached = plane.attach(host::SWITCH_SIDE, HOST, config.attach)?;
+    let attached = plane.attach(host::SWITCH_SIDE, HOST, config.attach, Shapes::default())?;
     let facts = NodeFacts { uplink: uplink.clone(), ..facts };
     let mtu = facts.pod_mtu;
     let mut control = Control::new(plane, facts, node, config.policy, store)?;
     control.add_host(host_link.mac.unwrap_or_default(), mtu, &attached)?;
     control.restore()?;
+    control.plane.translate()?;
     control.plane.settle();
     if config.attach == AttachMode::Cached
         && let Err(error) = host::offload()
@@ -139,6 +146,20 @@ async fn read_uplink(netlink: &Netlink, config: &Config) -> Result<Option<(Uplin
     }
 }
 
+/// The node's part of the network its pods are in, if they are. What an earlier run has left of another mode goes.
+async fn join_segment(
+    netlink: &Netlink,
+    facts: &NodeFacts,
+    host: u32,
+    store: &Store,
+) -> Result<Option<Segment>, StartError> {
+    let problem = |problem| StartError::Uplink { key: "mode", problem };
+    match &facts.segment {
+        Some(uplink) => Segment::set_up(facts, host, uplink, store).map(Some).map_err(problem),
+        None => segment::tear_down(netlink, store).await.map(|()| None).map_err(problem),
+    }
+}
+
 async fn node_facts(
     netlink: &Netlink,
     config: &Config,
@@ -148,14 +169,18 @@ async fn node_facts(
     for link in netlink.links().await? {
         addresses.extend(uplink::global_addresses(netlink, &link).await?);
     }
+    let pod_mtu = uplink::pod_mtu(config, uplink)?;
+    let is_routed = config.uplink.as_ref().is_some_and(|uplink| uplink.mode == UplinkMode::Routed);
+    let (uplink, segment) = if is_routed { (None, uplink) } else { (uplink, None) };
     Ok(NodeFacts {
         name: config.node.clone(),
         pod_cidrs: config.pod_cidrs.clone(),
         cluster_cidrs: config.cluster_cidrs.clone(),
         addresses,
-        pod_mtu: uplink::pod_mtu(config, uplink)?,
+        pod_mtu,
         attach: config.attach,
         uplink: uplink.cloned(),
+        segment: segment.cloned(),
     })
 }
 

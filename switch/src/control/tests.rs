@@ -2,7 +2,8 @@
 //! that fails changes nothing.
 
 mod endpoints;
-mod fake;
+pub(super) mod fake;
 mod grpc;
 mod policy;
+mod ports;
 mod routes;

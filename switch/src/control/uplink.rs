@@ -6,7 +6,7 @@ use heddle_netdev::{Link, Netlink, ethtool};
 
 use super::error::StartError;
 use super::facts::UplinkFacts;
-use crate::config::{Config, Family, MAX_MTU, MIN_MTU, UplinkConfig};
+use crate::config::{Config, Family, MAX_MTU, MIN_MTU, UplinkConfig, UplinkMode};
 use crate::wire::{ethernet, ipv4, ipv6, vxlan};
 
 /// What pods get on a node of its own: Ethernet's.
@@ -46,6 +46,10 @@ pub(super) async fn read(netlink: &Netlink, config: &UplinkConfig) -> Result<(Up
         port: config.port,
         xdp: "native",
     };
+    if config.mode == UplinkMode::Routed {
+        // No packet is encapsulated, so any family will do.
+        return Ok((facts, queues));
+    }
     if facts.vtep_address().is_none() {
         let family = if underlay == Family::Ipv4 { "IPv4" } else { "IPv6" };
         let problem = format!("{name} has no {family} address; give it one, or write another underlay");
@@ -88,10 +92,12 @@ pub(super) fn pod_mtu(config: &Config, uplink: Option<&UplinkFacts>) -> Result<u
     let (most, usual) = match uplink {
         None => (frame.min(MAX_MTU), ALONE_MTU),
         Some(uplink) => {
-            let overhead = vxlan::overhead(match uplink.underlay {
-                Family::Ipv4 => ipv4::HEADER,
-                Family::Ipv6 => ipv6::HEADER,
-            });
+            let is_routed = config.uplink.as_ref().is_some_and(|uplink| uplink.mode == UplinkMode::Routed);
+            let overhead = match uplink.underlay {
+                _ if is_routed => 0,
+                Family::Ipv4 => vxlan::overhead(ipv4::HEADER),
+                Family::Ipv6 => vxlan::overhead(ipv6::HEADER),
+            };
             let most = uplink.mtu.min(frame).saturating_sub(overhead).min(MAX_MTU);
             (most, most)
         }

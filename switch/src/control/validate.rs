@@ -7,8 +7,10 @@ use heddle_api::{AddEndpointRequest, UpdateRoutesRequest};
 use ipnet::IpNet;
 
 use super::ControlError;
+use super::bandwidth::{self, Bandwidth};
 use super::endpoints::EndpointSpec;
 use super::facts::NodeFacts;
+use super::ports;
 use super::remote::VtepSpec;
 use crate::config::{Family, MIN_MTU};
 use crate::tables::{AttachMode, Node};
@@ -83,6 +85,14 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
     if attach.is_none() {
         mistakes.note(format!("attach_mode: {:?} is neither \"direct\" nor \"cached\"", request.attach_mode));
     }
+    let port_mappings = ports::parse(facts, &request.port_mappings, &addresses).unwrap_or_else(|problems| {
+        problems.into_iter().for_each(|problem| mistakes.note(problem));
+        Vec::new()
+    });
+    let bandwidth = bandwidth::parse(request.bandwidth).unwrap_or_else(|problems| {
+        problems.into_iter().for_each(|problem| mistakes.note(problem));
+        Bandwidth::default()
+    });
     mistakes.none()?;
     Ok(EndpointSpec {
         id: request.id,
@@ -95,6 +105,8 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
         mtu: mtu as u16,
         // Present, too.
         attach: attach.unwrap_or(facts.attach),
+        port_mappings,
+        bandwidth,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use heddle_xsk::Frame;
 
+use super::by_host;
 use super::encap::encap;
 use super::exit::Exit;
 use super::packet::Ip;
@@ -18,7 +19,7 @@ pub(super) fn emit(scene: &Scene<'_>, frame: &mut Frame, ip: &Ip, next: &Next<'_
     match *next {
         Next::Endpoint(number, endpoint) => {
             let header = frame.bytes_mut().first_chunk_mut().ok_or(DropReason::Truncated)?;
-            ethernet::rewrite(header, endpoint.mac, scene.node().gateway_mac);
+            ethernet::rewrite(header, endpoint.mac, by_host::source(scene, endpoint));
             Ok(Exit::to_endpoint(number, endpoint)?)
         }
         Next::Vtep(number, vtep, uplink) => {

@@ -12,6 +12,7 @@
 mod admit;
 mod answer;
 mod arp;
+mod by_host;
 mod conntrack;
 mod decap;
 mod emit;
@@ -59,7 +60,7 @@ fn walk(scene: &Scene<'_>, tracker: &mut Tracker, frame: &mut Frame) -> Disposit
     hop_limit::check(ip)?;
     let next = route::route(scene, sender, ip)?;
     fit::fit(ip, &next)?;
-    conntrack::check(scene, tracker, (sender, &next), frame, ip)?;
+    let next = conntrack::check(scene, tracker, (sender, next), frame, ip)?;
     hop_limit::spend(frame, ip);
     emit::emit(scene, frame, ip, &next)
 }

@@ -6,7 +6,7 @@ use heddle_image::{Direction, PolicyClassNumber, Protocol};
 
 use crate::DropReason;
 use crate::tables::conntrack::{FlowKey, Side};
-use crate::tables::{AttachMode, Endpoint, EndpointNumber, EndpointPolicy, Tables};
+use crate::tables::{AttachMode, Endpoint, EndpointNumber, EndpointPolicy, HOST, NextHop, Tables};
 
 /// One endpoint that a packet leaves or enters, as the one who judges it there.
 #[derive(Debug, Clone, Copy)]
@@ -18,11 +18,13 @@ pub(super) struct Judge<'t> {
     /// Nothing where everything is allowed.
     class: Option<PolicyClassNumber>,
     pub(super) tables: &'t Tables,
+    /// The packet comes by the host.
+    from_host: bool,
 }
 
 impl<'t> Judge<'t> {
-    /// The judge of an endpoint, if it has one. An open endpoint has one where its flows may be cached: for that they have to be
-    /// known.
+    /// The judge of an endpoint, if it has one. An open endpoint has one where its flows may be cached, or may come by a port of the
+    /// node: for that they have to be known.
     #[inline(always)]
     pub(super) fn of(
         tables: &'t Tables,
@@ -30,19 +32,50 @@ impl<'t> Judge<'t> {
         seen: Side,
     ) -> Result<Option<Self>, DropReason> {
         match endpoint.policy {
-            EndpointPolicy::Open if endpoint.attach == AttachMode::Direct => Ok(None),
-            EndpointPolicy::Open => Ok(Some(Self { number, seen, endpoint, class: None, tables })),
+            EndpointPolicy::Open if endpoint.attach == AttachMode::Direct && endpoint.mapped.is_empty() => {
+                Ok(None)
+            }
+            EndpointPolicy::Open => {
+                Ok(Some(Self { number, seen, endpoint, class: None, tables, from_host: false }))
+            }
             EndpointPolicy::Closed => Err(DropReason::PolicyPending),
             EndpointPolicy::Class(class) => {
-                Ok(Some(Self { number, seen, endpoint, class: Some(class), tables }))
+                Ok(Some(Self { number, seen, endpoint, class: Some(class), tables, from_host: false }))
             }
         }
+    }
+
+    /// The same, for a packet that may come by the host.
+    pub(super) fn of_packet(self, from_host: bool) -> Self {
+        Self { from_host, ..self }
+    }
+
+    /// Whether the endpoint's answers to this packet have to go by the host: it forwards for somebody whom the switch itself would
+    /// not reach through it.
+    pub(super) fn is_forwarded(&self, flow: &FlowKey) -> bool {
+        self.from_host && !self.is_behind_host(flow.source)
     }
 
     /// Whether the endpoint's flows may be cached.
     #[inline(always)]
     pub(super) fn is_cached(&self) -> bool {
         self.endpoint.attach == AttachMode::Cached
+    }
+
+    /// Whether ports of the node lead to the endpoint.
+    pub(super) fn is_mapped(&self) -> bool {
+        !self.endpoint.mapped.is_empty()
+    }
+
+    /// Whether this packet may be the answer to one that came by a port of the node.
+    pub(super) fn may_answer_by_host(&self, flow: &FlowKey) -> bool {
+        let is_mapped = self.endpoint.mapped.contains(&(flow.protocol, flow.source_port));
+        is_mapped && self.seen == Side::Egress && !self.is_behind_host(flow.destination)
+    }
+
+    /// Whether the switch itself would send to this address by the host.
+    fn is_behind_host(&self, address: IpAddr) -> bool {
+        self.tables.fib.lookup(address).is_none_or(|next| next == NextHop::Endpoint(HOST))
     }
 
     /// Whether it allows everything.

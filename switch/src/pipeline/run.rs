@@ -13,7 +13,7 @@ use super::remember::{Asked, News};
 use super::scene::{Ingress, Scene};
 use super::tracker::Tracker;
 use super::trunk::Tag;
-use super::{conntrack, notice, parse, remember, trunk, walk};
+use super::{by_host, conntrack, notice, parse, remember, trunk, walk};
 use crate::DropReason;
 use crate::ports::{Batch, PortId};
 use crate::stats::WorkerStats;
@@ -117,9 +117,10 @@ impl Pipeline {
         frame: &mut Frame,
     ) -> Result<(), DropReason> {
         let endpoint = tables.endpoints.get(number).ok_or(DropReason::UnknownEndpoint)?;
+        let from_host = by_host::take_mark(frame, tables.node.gateway_mac);
         let Some(judge) = Judge::of(tables, (number, endpoint), Side::Ingress)? else { return Ok(()) };
         let packet = parse::parse(frame)?;
-        conntrack::arrive(&mut self.tracker, &judge, frame, &packet.ip)
+        conntrack::arrive(&mut self.tracker, &judge.of_packet(from_host), frame, &packet.ip)
     }
 
     /// Counts the drop. With a notice the frame goes out again, as the notice; the dropped packet stays dropped.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::conntrack::Way;
 use super::policy::Judge;
 use crate::DropReason;
 use crate::tables::conntrack::{Connections, Fragments, Tick};
@@ -28,7 +29,7 @@ const YOUTH: Duration = Duration::from_mins(5);
 #[derive(Debug)]
 pub(super) struct Tracker {
     pub(super) connections: Connections,
-    pub(super) fragments: Fragments<Result<(), DropReason>>,
+    pub(super) fragments: Fragments<Result<Way, DropReason>>,
     /// Read once a batch.
     pub(super) now: Tick,
     /// Ticks count from here.

@@ -7,6 +7,7 @@
 
 use heddle_xsk::Frame;
 
+use super::by_host;
 use crate::DropReason;
 use crate::tables::{Hop, HopKind, Tables};
 use crate::wire::Mac;
@@ -61,10 +62,15 @@ pub(super) fn take_tag(tables: &Tables, frame: &mut Frame) -> Result<Tag, DropRe
 #[inline]
 pub(super) fn address(frame: &mut Frame, hop: Hop, came: Option<&Tag>, gateway: Mac) {
     let [a, b, c, d] = hop.number().to_be_bytes();
-    let source = came.and_then(|tag| tag.fence).unwrap_or(gateway);
+    let destination = Mac([HOP[0], HOP[1], a, b, c, d]);
+    let marked = by_host::is_marked(frame);
     // What leaves has been through `emit` or is an answer: its header is whole.
-    if let Some(header) = frame.bytes_mut().first_chunk_mut() {
-        ethernet::rewrite(header, Mac([HOP[0], HOP[1], a, b, c, d]), source);
+    let Some(header) = frame.bytes_mut().first_chunk_mut() else { return };
+    match came.and_then(|tag| tag.fence) {
+        Some(fence) => ethernet::rewrite(header, destination, fence),
+        // The mark stays for whoever is asked about the packet next.
+        None if marked => ethernet::set_destination(header, destination),
+        None => ethernet::rewrite(header, destination, gateway),
     }
 }
 

@@ -28,10 +28,23 @@ pub struct Endpoint {
     pub attach: AttachMode,
     /// Index of the interface that what it sends comes in by.
     pub interface: u32,
+    /// Where the flow cache delivers to.
+    pub delivery: Delivery,
     /// Largest IP packet it takes, in bytes.
     pub mtu: u16,
     /// What its connections are judged by.
     pub policy: EndpointPolicy,
+    /// Protocols (IANA's numbers) and ports that ports of the node lead to, by way of the host.
+    pub mapped: Vec<(u8, u16)>,
+}
+
+/// Where the kernel delivers to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Delivery {
+    /// Index of the host end of its veth.
+    pub interface: u32,
+    /// Packets wait in that interface's queue, which limits them, instead of going straight into the pod.
+    pub queued: bool,
 }
 
 /// What an endpoint's connections are judged by.

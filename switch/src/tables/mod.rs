@@ -13,7 +13,7 @@ mod vteps;
 
 use std::net::IpAddr;
 
-pub use endpoints::{AttachMode, Endpoint, EndpointNumber, EndpointPolicy, Endpoints, HOST};
+pub use endpoints::{AttachMode, Delivery, Endpoint, EndpointNumber, EndpointPolicy, Endpoints, HOST};
 pub use fib::{Fib, NextHop};
 pub use heddle_paged::Paged;
 pub use hops::{Hop, HopGenerations, HopKind};

@@ -63,3 +63,9 @@ pub fn rewrite(header: &mut [u8; HEADER], destination: Mac, source: Mac) {
     put::<0, 6, HEADER>(header, destination.0);
     put::<6, 6, HEADER>(header, source.0);
 }
+
+/// Replaces the destination alone.
+#[inline]
+pub fn set_destination(header: &mut [u8; HEADER], destination: Mac) {
+    put::<0, 6, HEADER>(header, destination.0);
+}

@@ -98,8 +98,10 @@ impl Rig {
             port,
             attach: AttachMode::Direct,
             interface: 0,
+            delivery: crate::tables::Delivery::default(),
             mtu: 1500,
             policy: EndpointPolicy::Open,
+            mapped: Vec::new(),
         };
         self.tables.endpoints.set(number as u32, endpoint);
         self.tables.fib.insert(IpNet::from(address), NextHop::Endpoint(number as u32));

@@ -91,8 +91,10 @@ pub(crate) fn tables(node: u8, peer: u8, underlay: usize) -> Tables {
             port: port(slot),
             attach: AttachMode::Direct,
             interface: 0,
+            delivery: heddle_switch::tables::Delivery::default(),
             mtu: POD_MTU,
             policy: EndpointPolicy::Open,
+            mapped: Vec::new(),
         };
         tables.endpoints.set(slot.into(), endpoint);
     }

@@ -138,15 +138,32 @@ impl Switch {
 
     /// Sends a packet in by `ingress` that is to leave by a port of worker 1; returns how many frames go there.
     pub(crate) fn pass_to_worker_1(&mut self, ingress: Ingress, packet: &[u8]) -> usize {
+        self.handed_over(ingress, packet).len()
+    }
+
+    /// The same; returns the frames.
+    pub(crate) fn handed_over(&mut self, ingress: Ingress, packet: &[u8]) -> Vec<Vec<u8>> {
         let mut frame = self.pool.take().unwrap();
         assert!(frame.copy_from(packet));
         let (mut batch, mut outbox) = (Batch::from_iter([frame]), Outbox::new());
         self.pipeline.run(self.now, &self.tables, ingress, &mut self.pool, &mut batch, &mut outbox);
         let frames = outbox.drain(..).map(|(to, frame)| {
             assert_eq!(to.worker, 1);
+            let bytes = frame.bytes().to_vec();
             self.pool.put(frame);
+            bytes
         });
-        frames.count()
+        frames.collect()
+    }
+
+    /// Lets a packet arrive that another worker made ready for endpoint `number`; what enters, if it may.
+    pub(crate) fn arrives_as(&mut self, number: u32, packet: &[u8]) -> Option<Vec<u8>> {
+        let mut frame = self.pool.take().unwrap();
+        assert!(frame.copy_from(packet));
+        let may_enter = self.pipeline.arrive(self.now, &self.tables, number, &mut frame);
+        let bytes = frame.bytes().to_vec();
+        self.pool.put(frame);
+        may_enter.then_some(bytes)
     }
 
     /// Lets a packet arrive that another worker made ready for endpoint `number`; true when it may enter.

@@ -118,8 +118,10 @@ fn tables(setting: u8) -> Tables {
             port: port(number as u16),
             attach,
             interface: 0,
+            delivery: heddle_switch::tables::Delivery::default(),
             mtu: 1500,
             policy,
+            mapped: Vec::new(),
         };
         tables.endpoints.set(number, endpoint);
     }

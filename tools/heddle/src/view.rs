@@ -51,6 +51,52 @@ pub(crate) struct Endpoint {
     /// The part of it that the flow cache forwarded.
     pub(crate) cached_rx: Traffic,
     pub(crate) cached_tx: Traffic,
+    pub(crate) port_mappings: Vec<PortMapping>,
+    /// Absent when the pod is not limited.
+    pub(crate) bandwidth: Option<Bandwidth>,
+}
+
+/// A port of the node that leads to the pod.
+#[derive(Debug, Serialize)]
+pub(crate) struct PortMapping {
+    pub(crate) protocol: String,
+    pub(crate) host_port: u32,
+    pub(crate) pod_port: u32,
+    /// Empty for all addresses of the node.
+    pub(crate) host_address: String,
+}
+
+/// Bits a second, and bits at once; 0 is no limit, and the switch's choice.
+#[derive(Debug, Serialize)]
+pub(crate) struct Bandwidth {
+    pub(crate) ingress_rate: u64,
+    pub(crate) ingress_burst: u64,
+    pub(crate) egress_rate: u64,
+    pub(crate) egress_burst: u64,
+}
+
+impl From<api::PortMapping> for PortMapping {
+    fn from(api::PortMapping { protocol, host_port, pod_port, host_address }: api::PortMapping) -> Self {
+        Self { protocol, host_port, pod_port, host_address }
+    }
+}
+
+impl std::fmt::Display for PortMapping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { protocol, host_port, pod_port, host_address } = self;
+        match host_address.as_str() {
+            "" => write!(f, "{host_port} → {pod_port}/{protocol}"),
+            v6 if v6.contains(':') => write!(f, "[{v6}]:{host_port} → {pod_port}/{protocol}"),
+            v4 => write!(f, "{v4}:{host_port} → {pod_port}/{protocol}"),
+        }
+    }
+}
+
+impl From<api::Bandwidth> for Bandwidth {
+    fn from(bandwidth: api::Bandwidth) -> Self {
+        let api::Bandwidth { ingress_rate, ingress_burst, egress_rate, egress_burst } = bandwidth;
+        Self { ingress_rate, ingress_burst, egress_rate, egress_burst }
+    }
 }
 
 impl From<api::Endpoint> for Endpoint {
@@ -71,6 +117,8 @@ impl From<api::Endpoint> for Endpoint {
             tx: endpoint.tx.into(),
             cached_rx: endpoint.cached_rx.into(),
             cached_tx: endpoint.cached_tx.into(),
+            port_mappings: endpoint.port_mappings.into_iter().map(PortMapping::from).collect(),
+            bandwidth: endpoint.bandwidth.map(Bandwidth::from),
         }
     }
 }

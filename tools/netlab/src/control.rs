@@ -43,6 +43,20 @@ impl Control {
         Ok(self.call(list)?.endpoints)
     }
 
+    /// Adds an endpoint whose interfaces are there.
+    pub fn add_endpoint(&mut self, request: api::AddEndpointRequest) -> Result<api::Endpoint> {
+        self.call(|mut client| async move { client.add_endpoint(request).await })
+    }
+
+    /// Removes an endpoint; its interfaces stay.
+    pub fn remove_endpoint(&mut self, id: &str) -> Result<bool> {
+        let id = id.to_owned();
+        let remove = |mut client: api::Client| async move {
+            client.remove_endpoint(api::RemoveEndpointRequest { id }).await
+        };
+        Ok(self.call(remove)?.removed)
+    }
+
     /// The forwarding table.
     pub fn fib(&mut self) -> Result<Vec<api::FibEntry>> {
         let list = |mut client: api::Client| async move { client.list_fib(api::ListFibRequest {}).await };

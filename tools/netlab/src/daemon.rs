@@ -17,7 +17,7 @@ use crate::namespace::Namespace;
 use crate::observer::Observer;
 use crate::process::Process;
 use crate::ready::poll;
-use crate::spec::{AttachMode, LabSpec, Underlay, VNI, VXLAN_PORT, cluster_cidrs, pod_cidrs};
+use crate::spec::{AttachMode, LabSpec, Underlay, VNI, VXLAN_PORT};
 
 /// How long a switch may take until it answers.
 const START: Duration = Duration::from_secs(15);
@@ -121,6 +121,14 @@ struct Configuration<'a> {
 #[derive(Serialize)]
 struct Uplink {
     interface: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
+    #[serde(flatten)]
+    overlay: Option<Overlay>,
+}
+
+#[derive(Serialize)]
+struct Overlay {
     vni: u32,
     port: u16,
     underlay: Underlay,
@@ -138,11 +146,19 @@ impl<'a> Configuration<'a> {
             socket: &files.socket,
             bpffs: &files.bpffs,
             state_dir: &files.state,
-            pod_cidrs: pod_cidrs(number),
-            cluster_cidrs: cluster_cidrs(),
+            pod_cidrs: spec.pod_cidrs(number),
+            cluster_cidrs: spec.cluster_cidrs(),
             policy: "enforced",
             attach: spec.mode,
-            uplink: Uplink { interface: UPLINK, vni: VNI, port: VXLAN_PORT, underlay: spec.underlay },
+            uplink: Uplink {
+                interface: UPLINK,
+                mode: spec.routed.then_some("routed"),
+                overlay: (!spec.routed).then_some(Overlay {
+                    vni: VNI,
+                    port: VXLAN_PORT,
+                    underlay: spec.underlay,
+                }),
+            },
             workers: Workers { count: spec.workers },
         }
     }

@@ -16,7 +16,7 @@ use crate::names::Name;
 use crate::namespace::Namespace;
 use crate::observer::{Observer, Step};
 use crate::peer::LinuxVxlanPeer;
-use crate::spec::{AttachMode, LabSpec, node_addresses, pod_cidrs};
+use crate::spec::{AttachMode, LabSpec, node_addresses};
 use crate::state::{LOCK_FILE, NodeState, PodState, STATE_DIR, State};
 use crate::{agent, binaries, parallel, ready, teardown, wire};
 
@@ -173,7 +173,9 @@ impl Lab {
                 .with_context(|| format!("node {} did not come up", Name::Node(number)))?;
         }
         begin(observer, Step::Routes)?;
-        self.connect_nodes()?;
+        if !spec.routed {
+            self.connect_nodes()?;
+        }
         let pods: Vec<Name> = (1..=spec.nodes)
             .flat_map(|node| (1..=spec.pods_per_node).map(move |pod| Name::Pod(node, pod)))
             .collect();
@@ -213,7 +215,7 @@ impl Lab {
                 name,
                 namespace: name.namespace(),
                 addresses: node_addresses(number).map(|address| address.addr()).to_vec(),
-                pod_cidrs: pod_cidrs(number).to_vec(),
+                pod_cidrs: spec.pod_cidrs(number).to_vec(),
                 attach_mode: None,
                 socket: files.socket.clone(),
                 switch: process,

@@ -40,12 +40,19 @@ pub struct LabSpec {
     pub manifests: Option<PathBuf>,
     /// How pods are attached that do not say otherwise by their annotation; nothing leaves it to the switch's own default.
     pub mode: Option<AttachMode>,
+    /// Pods have addresses of the wire itself, and nothing is encapsulated.
+    #[serde(default)]
+    pub routed: bool,
 }
+
+/// Most nodes of a routed lab: each has a thirty-second part of the wire's addresses, besides the nodes' own.
+const MAX_ROUTED_NODES: u8 = 6;
 
 impl LabSpec {
     /// A lab of this many nodes and pods, everything else as it is by default.
     pub fn new(nodes: u8, pods_per_node: u16) -> Self {
-        Self { nodes, pods_per_node, underlay: Underlay::Ipv4, workers: 1, manifests: None, mode: None }
+        let underlay = Underlay::Ipv4;
+        Self { nodes, pods_per_node, underlay, workers: 1, manifests: None, mode: None, routed: false }
     }
 
     /// Says what is wrong with it.
@@ -60,11 +67,30 @@ impl LabSpec {
             "a lab's node has at most {MAX_PODS_PER_NODE} pods, not {}",
             self.pods_per_node
         );
+        ensure!(
+            !self.routed || self.nodes <= MAX_ROUTED_NODES,
+            "a routed lab has at most {MAX_ROUTED_NODES} nodes, not {}",
+            self.nodes
+        );
         if let Some(dir) = &self.manifests {
             ensure!(dir.is_dir(), "{} is not a directory of manifests", dir.display());
         }
         ensure!((1..=64).contains(&self.workers), "a switch has 1 to 64 workers, not {}", self.workers);
         Ok(())
+    }
+
+    /// Prefixes that node `n`'s pods are in, in this lab.
+    pub(crate) fn pod_cidrs(&self, n: u8) -> [IpNet; 2] {
+        if !self.routed {
+            return pod_cidrs(n);
+        }
+        let v6 = [0xfd00, 0x172, 0x31, 0, 0, 0, decimal_as_hex(n), 0];
+        [net4(Ipv4Addr::new(172, 31, 0, 32 * n), 27), net6(v6, 112)]
+    }
+
+    /// Prefixes that all pods are in.
+    pub(crate) fn cluster_cidrs(&self) -> [IpNet; 2] {
+        if self.routed { wire_addresses().map(|address| address.trunc()) } else { cluster_cidrs() }
     }
 }
 

@@ -6,6 +6,8 @@
 //! <bpffs>/flow-cache/filters/<interface>      the program of a clsact filter, which tells ours from others'
 //! <bpffs>/flow-cache/filters/<interface>%new  the program that is about to replace it
 //! ```
+//!
+//! Crossings are attached in the same way, below `<bpffs>/crossings`.
 
 use std::fs;
 use std::io;
@@ -30,9 +32,9 @@ const FILTER_HANDLE: u32 = 1;
 /// A program on an interface. Both the link and the filter are found again by their pin.
 #[derive(Debug)]
 pub(super) struct Attachment {
-    ifindex: u32,
-    role: Role,
-    hook: Hook,
+    pub(super) ifindex: u32,
+    pub(super) role: Role,
+    pub(super) hook: Hook,
 }
 
 impl Attachment {
@@ -57,8 +59,21 @@ impl Place {
         Self { pins: Arc::clone(pins), root: pins.root().join("flow-cache") }
     }
 
+    /// The same for the crossings.
+    pub(crate) fn crossings(pins: &Arc<Pins>) -> Self {
+        Self { pins: Arc::clone(pins), root: pins.root().join("crossings") }
+    }
+
     pub(super) fn open(pins: &Arc<Pins>) -> Result<Self, SteeringError> {
-        let place = Self::find(pins);
+        Self::find(pins).make()
+    }
+
+    pub(crate) fn open_crossings(pins: &Arc<Pins>) -> Result<Self, SteeringError> {
+        Self::crossings(pins).make()
+    }
+
+    fn make(self) -> Result<Self, SteeringError> {
+        let place = self;
         for path in [place.maps(), place.root.join("links"), place.root.join("filters")] {
             fs::create_dir_all(&path).map_err(pin_error(&path))?;
         }
@@ -83,7 +98,7 @@ impl Place {
     }
 
     /// Interfaces that something is pinned for.
-    pub(super) fn interfaces(&self) -> Result<Vec<String>, SteeringError> {
+    pub(crate) fn interfaces(&self) -> Result<Vec<String>, SteeringError> {
         let mut names = Vec::new();
         for path in [self.root.join("links"), self.root.join("filters")] {
             for entry in entries(&path)? {
@@ -96,7 +111,7 @@ impl Place {
     }
 
     /// Removes the pins of interfaces that have gone.
-    pub(super) fn clear_dead(&self) -> Result<(), SteeringError> {
+    pub(crate) fn clear_dead(&self) -> Result<(), SteeringError> {
         for interface in self.interfaces()? {
             let dead = match Link::open(self.link_path(&interface)) {
                 Ok(link) => is_dead(&link),
@@ -110,7 +125,7 @@ impl Place {
     }
 
     /// Takes everything off that is pinned for an interface.
-    pub(super) fn clear(&self, interface: &str) -> Result<(), SteeringError> {
+    pub(crate) fn clear(&self, interface: &str) -> Result<(), SteeringError> {
         let path = self.link_path(interface);
         if let Ok(link) = Link::open(&path) {
             if !is_dead(&link) {
@@ -186,27 +201,25 @@ fn filter(program: BorrowedFd<'_>, ifindex: u32) -> TcHook {
 }
 
 /// Attaches a program, or puts it in place of the one that an earlier switch attached, however it did.
-pub(super) fn attach(
+pub(crate) fn attach(
     program: ProgramMut<'_>,
-    role: Role,
     place: &Place,
     hook: Option<Hook>,
     interface: &str,
     ifindex: u32,
-) -> Result<Attachment, FlowCacheError> {
+) -> Result<Hook, FlowCacheError> {
     let mut site = Site { program, place, interface, ifindex };
-    let hook = match (site.adopt_link()?, hook) {
-        (true, _) => Hook::Tcx,
-        (false, _) if site.has_filter() => site.set_filter()?,
-        (false, Some(Hook::Clsact)) => site.set_filter()?,
+    match (site.adopt_link()?, hook) {
+        (true, _) => Ok(Hook::Tcx),
+        (false, _) if site.has_filter() => site.set_filter(),
+        (false, Some(Hook::Clsact)) => site.set_filter(),
         (false, hook) => match site.create_link() {
-            Ok(hook) => hook,
+            Ok(hook) => Ok(hook),
             // Kernels before 6.6 do not know this kind of attachment.
-            Err(error) if hook.is_none() && is_unknown(&error) => site.set_filter()?,
-            Err(source) => return Err(site.refused(source)),
+            Err(error) if hook.is_none() && is_unknown(&error) => site.set_filter(),
+            Err(source) => Err(site.refused(source)),
         },
-    };
-    Ok(Attachment { ifindex, role, hook })
+    }
 }
 
 fn is_unknown(error: &io::Error) -> bool {

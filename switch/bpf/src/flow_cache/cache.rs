@@ -174,9 +174,8 @@ impl FlowCache {
             self.detach(interface)?;
         }
         let program = self.maps.program(role);
-        let attachment = attach(program, role, &self.place, self.hook, interface, ifindex)?;
-        let hook = attachment.hook();
-        self.attached.insert(interface.to_owned(), attachment);
+        let hook = attach(program, &self.place, self.hook, interface, ifindex)?;
+        self.attached.insert(interface.to_owned(), Attachment { ifindex, role, hook });
         Ok(hook)
     }
 

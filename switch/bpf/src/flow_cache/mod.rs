@@ -10,7 +10,7 @@ mod shapes;
 mod trial;
 mod types;
 
-pub(crate) use attach::Place;
+pub(crate) use attach::{Place, attach};
 pub use cache::{FlowCache, FlowCacheOptions, Hook, Role, Start};
 pub use counters::{Counters, Outcome};
 pub use error::FlowCacheError;

@@ -123,12 +123,14 @@ impl Settings {
 const HOP_ENDPOINT: u8 = 1;
 const HOP_HOST: u8 = 2;
 const HOP_VTEP: u8 = 3;
+const HOP_QUEUED: u16 = 1;
 pub(crate) const HOP_SIZE: usize = 40;
 
 pub(crate) fn hop_to_bytes(generation: u32, hop: Option<Hop>) -> [u8; HOP_SIZE] {
+    let queued = matches!(hop, Some(Hop::Endpoint { queued: true, .. }));
     let (kind, ifindex, mtu, mac, address) = match hop {
         None => (0, 0, 0, [0; 6], None),
-        Some(Hop::Endpoint { ifindex, mtu, mac }) => (HOP_ENDPOINT, ifindex, mtu, mac, None),
+        Some(Hop::Endpoint { ifindex, mtu, mac, .. }) => (HOP_ENDPOINT, ifindex, mtu, mac, None),
         Some(Hop::Host { ifindex, mtu, mac }) => (HOP_HOST, ifindex, mtu, mac, None),
         Some(Hop::Vtep { address, mtu, mac }) => (HOP_VTEP, 0, mtu, mac, Some(address)),
     };
@@ -139,7 +141,7 @@ pub(crate) fn hop_to_bytes(generation: u32, hop: Option<Hop>) -> [u8; HOP_SIZE] 
         .number(ifindex)
         .number(mtu)
         .put(&mac)
-        .pad(2)
+        .put(&if queued { HOP_QUEUED } else { 0 }.to_ne_bytes())
         .put(&address.map_or([0; 16], octets))
         .done()
 }
@@ -149,10 +151,11 @@ pub(crate) fn hop_from_bytes(bytes: &[u8]) -> (u32, Option<Hop>) {
     let generation = reader.number();
     let [kind, family, _, _] = reader.take();
     let (ifindex, mtu) = (reader.number(), reader.number());
-    let [mac @ .., _, _]: [u8; 8] = reader.take();
+    let mac = reader.take();
+    let queued = u16::from_ne_bytes(reader.take()) & HOP_QUEUED != 0;
     let address = reader.address(family);
     let hop = match kind {
-        HOP_ENDPOINT => Some(Hop::Endpoint { ifindex, mtu, mac }),
+        HOP_ENDPOINT => Some(Hop::Endpoint { ifindex, queued, mtu, mac }),
         HOP_HOST => Some(Hop::Host { ifindex, mtu, mac }),
         HOP_VTEP => Some(Hop::Vtep { address, mtu, mac }),
         _ => None,

@@ -41,6 +41,8 @@ pub enum Hop {
     Endpoint {
         /// Index of the host end of its veth.
         ifindex: u32,
+        /// Packets wait in that interface's queue, which limits them, instead of going straight into the pod.
+        queued: bool,
         /// Largest IP packet it takes, in bytes.
         mtu: u32,
         /// Its MAC.

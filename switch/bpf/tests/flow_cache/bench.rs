@@ -72,7 +72,8 @@ pub(crate) fn settings() -> Settings {
 
 fn configure(cache: &FlowCache) {
     cache.set_settings(&settings()).unwrap();
-    let endpoint = |interface, mac| Some(Hop::Endpoint { ifindex: ifindex(interface), mtu: MTU, mac });
+    let endpoint =
+        |interface, mac| Some(Hop::Endpoint { ifindex: ifindex(interface), queued: false, mtu: MTU, mac });
     let host = Hop::Host { ifindex: ifindex("fc-host"), mtu: MTU, mac: HOST_MAC };
     let peer = Hop::Vtep { address: [172, 31, 0, 2].into(), mtu: MTU - 50, mac: PEER_MAC };
     for (party, hop) in [

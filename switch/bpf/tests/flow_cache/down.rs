@@ -48,7 +48,7 @@ fn hops_are_read_as_they_were_written() {
     bench(|bench| {
         for (number, hop) in [
             (0, Hop::Host { ifindex: 1, mtu: 9000, mac: [6; 6] }),
-            (0x7fff, Hop::Endpoint { ifindex: u32::MAX, mtu: 1280, mac: [1, 2, 3, 4, 5, 6] }),
+            (0x7fff, Hop::Endpoint { ifindex: u32::MAX, queued: true, mtu: 1280, mac: [1, 2, 3, 4, 5, 6] }),
             (0x8000, Hop::Vtep { address: [192, 0, 2, 1].into(), mtu: 1450, mac: [2; 6] }),
             (0xffff, Hop::Vtep { address: V6[0].into(), mtu: 1430, mac: [3; 6] }),
         ] {

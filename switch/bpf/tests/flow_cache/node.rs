@@ -134,7 +134,11 @@ impl Node {
         for (number, party) in [POD_ONE, POD_TWO].into_iter().enumerate() {
             let (ifindex, mac) = (ifindex(INTERFACES[number].0), POD_MACS[number]);
             cache
-                .set_hop(party.hop, party.generation, Some(Hop::Endpoint { ifindex, mtu: MTU, mac }))
+                .set_hop(
+                    party.hop,
+                    party.generation,
+                    Some(Hop::Endpoint { ifindex, queued: false, mtu: MTU, mac }),
+                )
                 .unwrap();
             cache.set_port(ifindex, Port { hop: party.hop, trunk, mac: Some(mac) }).unwrap();
             let mut routes = self.routes.lock().unwrap();

@@ -4,4 +4,5 @@
 mod devices;
 mod neighbors;
 mod netns;
+mod ports;
 mod scratch;

@@ -44,7 +44,7 @@ impl Plane {
         let worker = self.crew.least_loaded();
         let ingress = Ingress::Endpoint(number);
         let port = self.open_port(interface, frames, worker, ingress, Arc::clone(&stats))?;
-        Ok(Attached { port, stats, cached: None })
+        Ok(Attached { port, stats, cached: None, detour: None })
     }
 
     /// Gives a worker a socket on queue 0 of an interface, and the interface's packets to the socket.
@@ -88,7 +88,7 @@ impl Plane {
 
     pub(super) fn detach_direct(&mut self, attachment: &Attachment) -> Result<(), ControlError> {
         let unavailable = |error: &dyn std::fmt::Display| ControlError::Unavailable(error.to_string());
-        let steering = self.steering.detach_port(&attachment.interface);
+        let steering = self.steering.detach_port(attachment.taken());
         // Whatever steering says, the socket closes, and with it nothing is redirected any more.
         let closed = self.crew.detach(attachment.port).map_err(|error| unavailable(&error));
         self.budget.take_back(attachment.port);
@@ -117,7 +117,7 @@ impl Plane {
             return Err(ControlError::Unavailable(error.to_string()));
         }
         tracing::debug!(interface, number, worker, "attached by the trunk");
-        Ok(Attached { port, stats, cached: Some(cached) })
+        Ok(Attached { port, stats, cached: Some(cached), detour: None })
     }
 
     pub(super) fn detach_cached(
@@ -126,7 +126,7 @@ impl Plane {
         number: EndpointNumber,
     ) -> Result<(), ControlError> {
         let left = self.crew.leave(attachment.port.worker, number);
-        self.leave(&attachment.interface, number);
+        self.leave(attachment.taken(), number);
         left.map_err(|error| ControlError::Unavailable(error.to_string()))
     }
 

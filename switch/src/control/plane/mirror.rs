@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use heddle_bpf::{FlowCache, FlowCacheError, Hop as KernelHop, Port};
 
 use crate::pipeline::overhead;
-use crate::tables::{AttachMode, Endpoint, HOST, Hop, HopGenerations, NextHop, Tables, Tunnel, Vtep};
+use crate::tables::{
+    AttachMode, Delivery, Endpoint, HOST, Hop, HopGenerations, NextHop, Tables, Tunnel, Vtep,
+};
 
 /// What is in the kernel, and what is not known to be wanted.
 #[derive(Debug, Default)]
@@ -155,7 +157,8 @@ impl Mirror {
             let there = if number == HOST {
                 KernelHop::Host { ifindex: around.host_interface, mtu: new.mtu.into(), mac: new.mac.0 }
             } else {
-                KernelHop::Endpoint { ifindex: new.interface, mtu: new.mtu.into(), mac: new.mac.0 }
+                let Delivery { interface: ifindex, queued } = new.delivery;
+                KernelHop::Endpoint { ifindex, queued, mtu: new.mtu.into(), mac: new.mac.0 }
             };
             let same_addresses = old.is_none_or(|old| old.addresses == new.addresses);
             self.set(changes, hop, there, same_addresses);

@@ -1,13 +1,15 @@
 //! A dataplane in memory, and a node for it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use heddle_api as api;
 
 use crate::DropReason;
 use crate::config::{Family, PolicyMode};
-use crate::control::{Attached, Control, ControlError, Dataplane, NodeFacts, Store, UplinkFacts};
+use crate::control::ports::Forward;
+use crate::control::{Attached, Control, ControlError, Dataplane, NodeFacts, Shapes, Store, UplinkFacts};
 use crate::ports::PortId;
 use crate::tables::conntrack::Flow;
 use crate::tables::{AttachMode, EndpointNumber, NextHop, Tables};
@@ -24,6 +26,12 @@ pub(super) struct Notes {
     pub(super) touched: Vec<NextHop>,
     pub(super) refuse_attach: bool,
     pub(super) refuse_publish: bool,
+    pub(super) refuse_ports: bool,
+    pub(super) announced: Vec<IpAddr>,
+    /// Of the endpoint that was attached last.
+    pub(super) limits: Shapes,
+    /// Ports that lead to pods.
+    pub(super) forwards: Vec<Forward>,
     pub(super) flows: Vec<Flow>,
     next_serial: u32,
 }
@@ -56,6 +64,7 @@ impl Dataplane for FakePlane {
         interface: &str,
         number: EndpointNumber,
         _: AttachMode,
+        limits: Shapes,
     ) -> Result<Attached, ControlError> {
         let mut notes = self.notes();
         if notes.refuse_attach {
@@ -64,16 +73,40 @@ impl Dataplane for FakePlane {
         let serial = notes.next_serial;
         notes.next_serial += 1;
         notes.attached.insert(number, interface.to_owned());
+        notes.limits = limits;
         Ok(Attached {
             port: PortId { worker: 0, slot: serial as u16, serial },
             stats: Arc::default(),
             cached: None,
+            detour: None,
         })
     }
 
     fn detach(&mut self, number: EndpointNumber) -> Result<(), ControlError> {
         self.notes().attached.remove(&number).expect("detached twice");
         Ok(())
+    }
+
+    fn map_ports(&mut self, forwards: &[Forward]) -> Result<(), ControlError> {
+        let mut notes = self.notes();
+        if notes.refuse_ports {
+            return Err(ControlError::Unavailable("no nft".into()));
+        }
+        notes.forwards.extend_from_slice(forwards);
+        Ok(())
+    }
+
+    fn unmap_ports(&mut self, forwards: &[Forward]) {
+        self.notes().forwards.retain(|forward| !forwards.contains(forward));
+    }
+
+    fn announce(&mut self, addresses: &[IpAddr]) -> Result<(), ControlError> {
+        self.notes().announced.extend_from_slice(addresses);
+        Ok(())
+    }
+
+    fn withdraw(&mut self, addresses: &[IpAddr]) {
+        self.notes().announced.retain(|address| !addresses.contains(address));
     }
 
     fn publish(&mut self, tables: Tables, touched: &[NextHop]) -> Result<u64, ControlError> {
@@ -111,7 +144,7 @@ impl Dataplane for FakePlane {
     }
 }
 
-pub(super) fn facts() -> NodeFacts {
+pub(in crate::control) fn facts() -> NodeFacts {
     let uplink = UplinkFacts {
         interface: "eth0".into(),
         index: 2,
@@ -132,6 +165,7 @@ pub(super) fn facts() -> NodeFacts {
         pod_mtu: 1450,
         attach: AttachMode::Direct,
         uplink: Some(uplink),
+        segment: None,
     }
 }
 
@@ -184,9 +218,13 @@ impl Rig {
         &mut self,
         call: impl FnOnce(&mut Control<FakePlane>) -> Result<T, ControlError>,
     ) -> ControlError {
-        let before = (self.plane.attached(), fib(&self.plane), self.control.list_endpoints().len());
+        let state = |rig: &Self| {
+            let forwards = rig.plane.notes().forwards.clone();
+            (rig.plane.attached(), fib(&rig.plane), rig.control.list_endpoints().len(), forwards)
+        };
+        let before = state(self);
         let error = call(&mut self.control).unwrap_err();
-        let after = (self.plane.attached(), fib(&self.plane), self.control.list_endpoints().len());
+        let after = state(self);
         assert_eq!(before, after, "{error}");
         error
     }

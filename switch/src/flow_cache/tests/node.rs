@@ -55,8 +55,10 @@ pub(super) fn tables() -> Tables {
             port: port(number % WORKERS as u32),
             attach: AttachMode::Cached,
             interface: interface(endpoint(number)),
+            delivery: crate::tables::Delivery::default(),
             mtu: 1500,
             policy: if number == 0 { EndpointPolicy::Open } else { class },
+            mapped: Vec::new(),
         };
         tables.endpoints.set(number, endpoint);
         tables.fib.insert(address(number).into(), NextHop::Endpoint(number));

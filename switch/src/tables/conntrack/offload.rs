@@ -245,7 +245,8 @@ impl Known<'_> {
             protocol::UDP => true,
             _ => false,
         };
-        settled && !entry.progress.is_offloaded_in(self.direction)
+        // What comes by the host comes from another hop than its address says, so no flow of it can be written.
+        settled && !entry.progress.is_offloaded_in(self.direction) && !entry.progress.is_by_host()
     }
 
     /// True for the answer to a SYN, if nothing else of the connection can be under way: the opener goes on once it has the answer,
@@ -257,6 +258,7 @@ impl Known<'_> {
             && self.direction == Direction::Reply
             && entry.packets[Direction::Reply as usize] == 1
             && !entry.progress.has_early_data()
+            && !entry.progress.is_by_host()
     }
 
     /// Both ways of the connection may pass unseen as soon as they begin.

@@ -55,6 +55,8 @@ mod end {
     pub(super) const OPENED_ON_INGRESS: u8 = 1 << 0;
     /// Packets of a direction may pass without being seen here, so what is known of the windows is out of date. Per direction.
     pub(super) const OFFLOADED: u8 = 1 << 1;
+    /// See [`Known::set_by_host`](super::super::Known::set_by_host). OFFLOADED takes two bits.
+    pub(super) const BY_HOST: u8 = 1 << 3;
 }
 
 /// The scale of an end that sent no window scale option.
@@ -210,6 +212,15 @@ impl Progress {
     #[inline]
     pub(super) const fn is_offloaded_in(&self, direction: Direction) -> bool {
         self.ends & end::OFFLOADED << direction as u8 != 0
+    }
+
+    pub(super) const fn set_by_host(&mut self) {
+        self.ends |= end::BY_HOST;
+    }
+
+    #[inline]
+    pub(super) const fn is_by_host(&self) -> bool {
+        self.ends & end::BY_HOST != 0
     }
 
     #[inline]

@@ -166,6 +166,18 @@ impl Known<'_> {
         self.table.entries[self.slot as usize].judged_at = generation;
     }
 
+    /// The host forwards the connection to the endpoint, from somebody who is elsewhere: what the endpoint answers goes back by
+    /// the host, which has translated what it answers to.
+    pub fn set_by_host(&mut self) {
+        self.table.entries[self.slot as usize].progress.set_by_host();
+    }
+
+    /// See [`set_by_host`](Self::set_by_host).
+    #[inline]
+    pub fn is_by_host(&self) -> bool {
+        self.table.entries[self.slot as usize].progress.is_by_host()
+    }
+
     /// All about it.
     pub fn flow(&self, now: Tick) -> Flow {
         Flow::of(&self.table.entries[self.slot as usize], now)

@@ -22,7 +22,7 @@ fn endpoints_table(endpoints: &[Endpoint]) -> comfy_table::Table {
     for endpoint in endpoints {
         table.add_row([
             endpoint.number.to_string(),
-            endpoint.title(),
+            pod(endpoint),
             endpoint.addresses.join("\n"),
             format!("{}\n{}", endpoint.host_interface, endpoint.mac),
             endpoint.worker.to_string(),
@@ -34,6 +34,31 @@ fn endpoints_table(endpoints: &[Endpoint]) -> comfy_table::Table {
     }
     align_right(&mut table, &[0, 4, 7, 8]);
     table
+}
+
+/// The pod; below it, the node's ports that lead to it, and its limits.
+fn pod(endpoint: &Endpoint) -> String {
+    let mut lines = vec![endpoint.title()];
+    lines.extend(endpoint.port_mappings.iter().map(ToString::to_string));
+    let limits = endpoint.bandwidth.iter().flat_map(|limits| {
+        [("rx", limits.egress_rate), ("tx", limits.ingress_rate)].into_iter().filter(|(_, rate)| *rate > 0)
+    });
+    lines.extend(limits.map(|(direction, rate)| format!("{direction} ≤ {}", bits_per_second(rate))));
+    lines.join("\n")
+}
+
+/// A rate in the largest unit that it is a whole or decimal number of.
+fn bits_per_second(rate: u64) -> String {
+    let (unit, name) = match rate {
+        1_000_000_000.. => (1_000_000_000, "Gbit/s"),
+        1_000_000.. => (1_000_000, "Mbit/s"),
+        _ => (1000, "kbit/s"),
+    };
+    let tenths = rate * 10 / unit;
+    match tenths % 10 {
+        0 => format!("{} {name}", tenths / 10),
+        tenth => format!("{}.{tenth} {name}", tenths / 10),
+    }
 }
 
 /// The mode; below it, in cached mode, how much of the pod's bytes the flow cache forwards.
@@ -50,6 +75,26 @@ mod tests {
     use heddle_api as api;
 
     use super::*;
+
+    #[test]
+    fn ports_and_limits_are_below_the_pod() {
+        let mapping = |host_address: &str| api::PortMapping {
+            protocol: "tcp".into(),
+            host_port: 8080,
+            pod_port: 80,
+            host_address: host_address.into(),
+        };
+        let endpoint = Endpoint::from(api::Endpoint {
+            pod_namespace: "shop".into(),
+            pod_name: "web-0".into(),
+            port_mappings: vec![mapping(""), mapping("fd00::1")],
+            bandwidth: Some(api::Bandwidth { ingress_rate: 20_500_000, ..api::Bandwidth::default() }),
+            ..api::Endpoint::default()
+        });
+        assert_eq!(pod(&endpoint), "shop/web-0\n8080 → 80/tcp\n[fd00::1]:8080 → 80/tcp\ntx ≤ 20.5 Mbit/s");
+        assert_eq!(bits_per_second(64_000), "64 kbit/s");
+        assert_eq!(bits_per_second(10_000_000_000), "10 Gbit/s");
+    }
 
     #[test]
     fn the_cache_s_share_is_shown_where_there_is_one() {

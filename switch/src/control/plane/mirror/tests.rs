@@ -21,8 +21,10 @@ fn add_endpoint(tables: &mut Tables, number: u32, attach: AttachMode) {
         port: PortId { worker: (number % 2) as u16, slot: 0, serial: 0 },
         attach,
         interface: 100 + number,
+        delivery: crate::tables::Delivery { interface: 100 + number, queued: false },
         mtu: 1400,
         policy: EndpointPolicy::Open,
+        mapped: Vec::new(),
     };
     tables.endpoints.set(number, endpoint);
 }
@@ -94,7 +96,10 @@ fn a_node_is_written_as_its_tables_say() {
     let changes = publish(&mut mirror, &tables, &[]);
     let hop = |wanted: Hop| changes.set.iter().find(|(hop, ..)| *hop == wanted).unwrap().2;
     assert_eq!(hop(endpoint(0)), KernelHop::Host { ifindex: 7, mtu: 1400, mac: [2, 0, 0, 0, 0, 0] });
-    assert_eq!(hop(endpoint(1)), KernelHop::Endpoint { ifindex: 101, mtu: 1400, mac: [2, 0, 0, 0, 0, 1] });
+    assert_eq!(
+        hop(endpoint(1)),
+        KernelHop::Endpoint { ifindex: 101, queued: false, mtu: 1400, mac: [2, 0, 0, 0, 0, 1] }
+    );
     // What the uplink takes, less the tunnel's headers.
     assert_eq!(hop(vtep(1)), KernelHop::Vtep { address: address(2), mtu: 1450, mac: [2, 1, 0, 0, 0, 2] });
     let ports = [
@@ -118,11 +123,12 @@ fn what_flows_rely_on_renews_their_hop_and_policy_does_not() {
     let (mut mirror, mut tables) = mirror();
     change(&mut tables, 1, |endpoint| endpoint.policy = EndpointPolicy::Closed);
     assert_eq!(renewed(&publish(&mut mirror, &tables, &[])), []);
-    let changes: [fn(&mut Endpoint); 4] = [
+    let changes: [fn(&mut Endpoint); 5] = [
         |endpoint| endpoint.mtu = 1280,
         |endpoint| endpoint.mac = Mac([2, 9, 9, 9, 9, 9]),
         |endpoint| endpoint.addresses.push(address(77)),
-        |endpoint| endpoint.interface = 444,
+        |endpoint| endpoint.delivery.interface = 444,
+        |endpoint| endpoint.delivery.queued = true,
     ];
     for how in changes {
         let before = generation(&mirror, endpoint(1)).unwrap();
