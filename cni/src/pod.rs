@@ -8,9 +8,10 @@ use heddle_netdev::sysctl::{set_ipv6_enabled, write_sysctl};
 use heddle_netdev::{Errno, Netlink, Netns, Route};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::attach::AttachMode;
 use crate::error::{CniError, Result, code};
 use crate::node::Node;
+use crate::result::Made;
+use crate::wishes::AttachMode;
 
 /// A pod's network namespace with a conversation open in it.
 pub(crate) struct Pod {
@@ -69,13 +70,9 @@ impl Pod {
     }
 
     /// Gives the interface, which is there and down, everything the pod needs to send and receive.
-    pub(crate) async fn configure(
-        &self,
-        ifname: &str,
-        addresses: &[IpAddr],
-        node: &Node,
-        attach: AttachMode,
-    ) -> Result<()> {
+    pub(crate) async fn configure(&self, made: &Made<'_>, attach: AttachMode) -> Result<()> {
+        let Made { addresses, node, .. } = *made;
+        let ifname = &made.attachment.ifname;
         let ipv6 = addresses.iter().any(IpAddr::is_ipv6);
         self.netns.run(|| settings(ifname, ipv6, attach))??;
         let netlink = &self.netlink;
@@ -96,6 +93,10 @@ impl Pod {
             netlink.add_route(&Route::on_interface(IpNet::from(gateway), link.index)).await?;
             let default = default_prefix(gateway);
             netlink.add_route(&Route::via_on_link(default, gateway, link.index)).await?;
+        }
+        for &destination in made.routes {
+            let gateway = node.gateway_for(destination.addr())?;
+            netlink.add_route(&Route::via_on_link(destination, gateway, link.index)).await?;
         }
         Ok(())
     }

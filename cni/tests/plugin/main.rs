@@ -5,6 +5,9 @@
 mod add;
 mod attach;
 mod del;
+mod delegated;
 mod fake_switch;
+mod gc;
 mod lookers;
 mod node;
+mod wishes;

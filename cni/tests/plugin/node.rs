@@ -2,6 +2,8 @@
 //! unwinding included.
 
 use std::io::{ErrorKind, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -111,7 +113,7 @@ impl TestNode {
 
     pub(crate) fn call(&self, verb: &str, variables: &[(&str, &str)], config: &Value) -> Outcome {
         let mut command = Command::new(env!("CARGO_BIN_EXE_heddle-cni"));
-        command.env_clear().env("CNI_COMMAND", verb).env("CNI_PATH", "/opt/cni/bin");
+        command.env_clear().env("CNI_COMMAND", verb).env("CNI_PATH", self.plugins());
         command.envs(variables.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = self.host.netns.spawn(&mut command).unwrap();
@@ -156,12 +158,45 @@ impl TestNode {
         self.attachment("DEL", id, &pod.path())
     }
 
+    /// Where plugins are: the test's own, then those of Debian.
+    fn plugins(&self) -> String {
+        format!("{}:/usr/lib/cni", self.directory.path().join("plugins").display())
+    }
+
+    /// Puts a plugin there that is a shell script.
+    pub(crate) fn install(&self, name: &str, script: &str) {
+        let file = self.directory.path().join("plugins").join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// GC with a list of the attachments that stay.
+    pub(crate) fn gc(&self, network: &str, valid: &[&str], fields: &Value) -> Outcome {
+        let valid: Vec<_> = valid.iter().map(|id| json!({ "containerID": id, "ifname": "eth0" })).collect();
+        let mut config = self.config("1.1.0");
+        config["name"] = json!(network);
+        config["cni.dev/valid-attachments"] = json!(valid);
+        for (key, value) in fields.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        self.call("GC", &[], &config)
+    }
+
+    /// Names of the interfaces that have a record.
+    pub(crate) fn records(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.directory.path().join("state/attachments")) else {
+            return Vec::new();
+        };
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
     /// Addresses that are allocated, as file names.
     pub(crate) fn allocated(&self) -> Vec<String> {
         let directory: PathBuf = self.directory.path().join("state/ipam");
         let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.filter(|name| name != "lock" && !name.starts_with("last-")).collect();
+        let mut names: Vec<_> = names.filter(|name| name.parse::<IpAddr>().is_ok()).collect();
         names.sort();
         names
     }
@@ -171,6 +206,7 @@ impl TestNode {
     pub(crate) fn assert_clean(&self) {
         assert_eq!(self.host.interfaces(), Vec::<String>::new());
         assert_eq!(self.allocated(), Vec::<String>::new());
+        assert_eq!(self.records(), Vec::<String>::new());
         if let Some(switch) = &self.switch {
             assert!(switch.state.lock().unwrap().endpoints.is_empty());
         }
