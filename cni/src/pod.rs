@@ -37,7 +37,15 @@ impl Pod {
             );
             return Err(CniError::new(code::ENVIRONMENT, details));
         }
-        let netlink = Netlink::open_in(&netns)?;
+        let netlink = Netlink::open_in(&netns).map_err(|error| {
+            // A namespace of another kind (setns(2)).
+            let wrong_kind = error.errno() == Some(Errno::EINVAL);
+            if wrong_kind {
+                CniError::new(code::ENVIRONMENT, format!("CNI_NETNS: {error}"))
+            } else {
+                error.into()
+            }
+        })?;
         Ok(Self { netns, netlink })
     }
 

@@ -21,6 +21,8 @@ pub(crate) enum Mood {
     RefusesAdd,
     FindsNoPolicy,
     HangsOnAdd,
+    /// Until it is of another mood.
+    WaitsOnAdd,
     RefusesRemove,
     RefusesBoth,
     KnowsNoModes,
@@ -123,6 +125,12 @@ impl Switch for Service {
             }
             Mood::FindsNoPolicy => Err(Status::unavailable("no policy image names pod shop/web-0")),
             Mood::HangsOnAdd => std::future::pending().await,
+            Mood::WaitsOnAdd => {
+                while self.0.lock().unwrap().mood == Mood::WaitsOnAdd {
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                Ok(Response::new(endpoint(&request)))
+            }
             Mood::Good | Mood::RefusesRemove => Ok(Response::new(endpoint(&request))),
             Mood::KnowsNoModes => {
                 let told = endpoint(&request);

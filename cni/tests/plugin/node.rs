@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -41,6 +41,13 @@ impl Place {
         let output = Command::new("ip").args(arguments).output().unwrap();
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// How many interfaces it has besides loopback; quicker than to ask for their names.
+    pub(crate) fn count_interfaces(&self) -> usize {
+        let list = || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+        // Two lines of headings, and lo.
+        self.netns.run(list).unwrap().lines().count() - 3
     }
 
     /// Names of its interfaces other than loopback.
@@ -113,17 +120,33 @@ impl TestNode {
 
     pub(crate) fn call(&self, verb: &str, variables: &[(&str, &str)], config: &Value) -> Outcome {
         let mut command = Command::new(env!("CARGO_BIN_EXE_heddle-cni"));
-        command.env_clear().env("CNI_COMMAND", verb).env("CNI_PATH", self.plugins());
-        command.envs(variables.iter().copied());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = self.host.netns.spawn(&mut command).unwrap();
-        // A plugin that refuses its environment ends without reading.
-        let written = child.stdin.take().unwrap().write_all(config.to_string().as_bytes());
-        assert!(written.is_ok() || written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe));
+        let child = self.start(&mut command, verb, variables, config);
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let json = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };
         Outcome { success: output.status.success(), output: json }
+    }
+
+    /// Starts the plugin, by a command that gives it its variables and input.
+    pub(crate) fn start(
+        &self,
+        command: &mut Command,
+        verb: &str,
+        variables: &[(&str, &str)],
+        config: &Value,
+    ) -> Child {
+        command
+            .env_clear()
+            .env("CNI_COMMAND", verb)
+            .env("CNI_PATH", self.plugins())
+            .env("PATH", "/usr/bin:/bin");
+        command.envs(variables.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = self.host.netns.spawn(command).expect("cannot start it; apt install strace");
+        // A plugin that refuses its environment ends without reading.
+        let written = child.stdin.take().unwrap().write_all(config.to_string().as_bytes());
+        assert!(written.is_ok() || written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe));
+        child
     }
 
     /// A call about `eth0` of container `id`.
@@ -199,6 +222,15 @@ impl TestNode {
         let mut names: Vec<_> = names.filter(|name| name.parse::<IpAddr>().is_ok()).collect();
         names.sort();
         names
+    }
+
+    /// Files of the state that belong to a change under way.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.directory.path().join("state/ipam")) else {
+            return Vec::new();
+        };
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains(".tmp")).collect()
     }
 
     /// Nothing is left of any pod, on the host, in the address state or at the switch.
