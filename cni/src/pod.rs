@@ -84,7 +84,7 @@ impl Pod {
         let ipv6 = addresses.iter().any(IpAddr::is_ipv6);
         self.netns.run(|| settings(ifname, ipv6, attach))??;
         let netlink = &self.netlink;
-        netlink.set_up(&netlink.link("lo").await?).await?;
+        netlink.set_up_named("lo").await?;
         let link = netlink.link(ifname).await?;
         if attach == AttachMode::Direct {
             // With XDP at its far end a veth holds what it has not delivered in a ring of 256 packets, and drops what does not

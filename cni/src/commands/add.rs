@@ -69,10 +69,11 @@ pub(crate) async fn run(
     let node = Node::try_from(switch.describe().await?)?;
     pod.check_no_default_route(&node).await?;
     let host = Netlink::open()?;
-    check_free(&host, attachment).await?;
-
     let state = State::new(&config.state_dir, config.address_rest);
     let presence = state.join()?;
+    if !matches!(state.find(attachment), Ok(None)) {
+        check_dead(&host, attachment).await?;
+    }
     let attach = wanted.attach.unwrap_or(node.attach);
     let mut add = Add {
         config,
@@ -92,8 +93,8 @@ pub(crate) async fn run(
     }
 }
 
-/// With an interface on the host the attachment is there, and its record is not to be touched.
-async fn check_free(host: &Netlink, attachment: &Attachment) -> Result<()> {
+/// With an interface on the host the attachment is there, and its record is not to be touched. Without, it is what an ADD left that died.
+async fn check_dead(host: &Netlink, attachment: &Attachment) -> Result<()> {
     let name = attachment.host_interface();
     if host.find_link(&name).await?.is_none() {
         return Ok(());
@@ -177,8 +178,7 @@ impl Add<'_> {
             Err(error) if error.errno() == Some(heddle_netdev::Errno::ENOENT) => {}
             other => other?,
         }
-        let link = self.host.link(&name).await?;
-        Ok(self.host.set_up(&link).await?)
+        Ok(self.host.set_up_named(&name).await?)
     }
 
     async fn register(&mut self, switch: &mut Switch, made: &Made<'_>) -> Result<()> {

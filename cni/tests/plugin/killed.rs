@@ -159,7 +159,7 @@ fn at_random_moments() {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        longest.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
+        longest * (random >> 40) as u32 / (1 << 24)
     };
     let time = |scene: &Scene, verb: &str| {
         let start = Instant::now();
