@@ -4,6 +4,7 @@
 
 mod add;
 mod attach;
+mod chain;
 mod del;
 mod delegated;
 mod fake_switch;

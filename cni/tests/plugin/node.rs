@@ -119,7 +119,18 @@ impl TestNode {
     }
 
     pub(crate) fn call(&self, verb: &str, variables: &[(&str, &str)], config: &Value) -> Outcome {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_heddle-cni"));
+        self.call_other(env!("CARGO_BIN_EXE_heddle-cni"), verb, variables, config)
+    }
+
+    /// The same of another plugin.
+    pub(crate) fn call_other(
+        &self,
+        plugin: &str,
+        verb: &str,
+        variables: &[(&str, &str)],
+        config: &Value,
+    ) -> Outcome {
+        let mut command = Command::new(plugin);
         let child = self.start(&mut command, verb, variables, config);
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -139,7 +150,7 @@ impl TestNode {
             .env_clear()
             .env("CNI_COMMAND", verb)
             .env("CNI_PATH", self.plugins())
-            .env("PATH", "/usr/bin:/bin");
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.envs(variables.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = self.host.netns.spawn(command).expect("cannot start it; apt install strace");
