@@ -6,8 +6,8 @@
 BUILD_PACKAGES=(gcc libc6-dev make pkg-config m4 clang libelf-dev zlib1g-dev)
 # ... and what labs and tests run.
 RUN_PACKAGES=(iproute2 iputils-ping ethtool nftables iperf3 procps containernetworking-plugins)
-# ... and what only the tests run: container runtimes, and what the reference plugins need.
-TEST_PACKAGES=(busybox-static containerd iptables podman runc util-linux)
+# ... and what only the tests run: container runtimes, what the reference plugins need, and strace to kill plugins with.
+TEST_PACKAGES=(busybox-static containerd iptables podman runc strace util-linux)
 
 # Begins a stage.
 say() {

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use heddle_netdev::Mac;
 
 use crate::environment::PodName;
-use crate::ipam::Owner;
 
 /// One interface of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,20 +33,6 @@ impl Attachment {
     /// MAC of the host side. The pod never sees it: it talks to the gateway's.
     pub(crate) fn host_mac(&self) -> Mac {
         local_mac(0x69, fnv1a(self.id().as_bytes()))
-    }
-
-    /// As the address state knows it.
-    pub(crate) fn owner(&self) -> Owner {
-        Owner { container_id: self.container_id.clone(), ifname: self.ifname.clone() }
-    }
-
-    /// "namespace/name" of the pod; empty when unknown.
-    pub(crate) fn pod_text(&self) -> String {
-        if self.pod.name.is_empty() {
-            String::new()
-        } else {
-            format!("{}/{}", self.pod.namespace, self.pod.name)
-        }
     }
 }
 

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use rscni_types::types::{
-    CNI_ARGS, CNI_COMMAND, CNI_CONTAINERID, CNI_IFNAME, CNI_NETNS, Cmd, ContainerId, InterfaceName,
+    CNI_ARGS, CNI_COMMAND, CNI_CONTAINERID, CNI_IFNAME, CNI_NETNS, CNI_PATH, Cmd, ContainerId, InterfaceName,
 };
+use serde::{Deserialize, Serialize};
 
-use crate::attach;
 use crate::attachment::Attachment;
 use crate::error::{CniError, Result, code};
+use crate::wishes::Arguments as Wished;
 
 /// What the runtime asks for, and about what.
 #[derive(Debug)]
@@ -20,17 +21,28 @@ pub(crate) struct Request {
     pub(crate) attachment: Option<Attachment>,
     /// Path of the container's network namespace.
     pub(crate) netns: Option<PathBuf>,
-    /// How the pod is to be attached, if `CNI_ARGS` says so; unchecked.
-    pub(crate) attach: Option<String>,
+    /// What `CNI_ARGS` asks for; unchecked.
+    pub(crate) wished: Wished,
+    /// Where plugins are, to find the one that gives addresses.
+    pub(crate) path: OsString,
 }
 
-/// A pod as Kubernetes names it; both empty when the runtime did not say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A pod as Kubernetes names it; what the runtime did not say is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct PodName {
     /// Its namespace.
+    #[serde(rename = "podNamespace", skip_serializing_if = "String::is_empty")]
     pub(crate) namespace: String,
     /// Its name.
+    #[serde(rename = "podName", skip_serializing_if = "String::is_empty")]
     pub(crate) name: String,
+    /// Its unique identifier, which a pod of the same name that comes after it does not have.
+    #[serde(rename = "podUID", skip_serializing_if = "String::is_empty")]
+    pub(crate) uid: String,
+    /// The container that has its namespaces.
+    #[serde(rename = "infraContainerID", skip_serializing_if = "String::is_empty")]
+    pub(crate) infra_container_id: String,
 }
 
 /// Takes every variable through `lookup` and reports all that are missing or wrong at once.
@@ -56,7 +68,7 @@ pub(crate) fn parse(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Request
     // The other verbs are not about one attachment: podman, for one, sends VERSION with placeholders.
     let attachment_needed = matches!(verb, Some(Cmd::Add | Cmd::Del | Cmd::Check));
     let netns_needed = matches!(verb, Some(Cmd::Add | Cmd::Check));
-    let (mut attachment, mut attach) = (None, None);
+    let (mut attachment, mut wished) = (None, Wished::default());
     if attachment_needed || verb.is_none() {
         let container_id = checked::<ContainerId>(CNI_CONTAINERID, container_id, attachment_needed, &mut bad);
         let ifname = checked::<InterfaceName>(CNI_IFNAME, ifname, attachment_needed, &mut bad);
@@ -64,7 +76,7 @@ pub(crate) fn parse(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Request
             bad.push(format!("{CNI_ARGS} {reason}"));
             Arguments::default()
         });
-        attach = arguments.attach;
+        wished = arguments.wished;
         attachment = container_id.zip(ifname).map(|(container_id, ifname)| Attachment {
             container_id: container_id.to_string(),
             ifname: ifname.to_string(),
@@ -76,7 +88,8 @@ pub(crate) fn parse(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Request
     }
     match verb {
         Some(verb) if bad.is_empty() => {
-            Ok(Request { verb, attachment, netns: netns.map(PathBuf::from), attach })
+            let path = lookup(CNI_PATH).unwrap_or_default();
+            Ok(Request { verb, attachment, netns: netns.map(PathBuf::from), wished, path })
         }
         _ => Err(CniError::new(code::ENVIRONMENT, bad.join("; "))),
     }
@@ -97,7 +110,7 @@ where
 #[derive(Debug, Default)]
 struct Arguments {
     pod: PodName,
-    attach: Option<String>,
+    wished: Wished,
 }
 
 /// Reads `KEY=VALUE;KEY=VALUE`. A key this plugin does not know is an error unless `IgnoreUnknown` is among them.
@@ -110,8 +123,11 @@ fn arguments(text: &str) -> Result<Arguments, String> {
         match key {
             "K8S_POD_NAMESPACE" => value.clone_into(&mut arguments.pod.namespace),
             "K8S_POD_NAME" => value.clone_into(&mut arguments.pod.name),
-            attach::VARIABLE => arguments.attach = Some(value.to_owned()),
-            "K8S_POD_INFRA_CONTAINER_ID" | "K8S_POD_UID" => {}
+            "K8S_POD_UID" => value.clone_into(&mut arguments.pod.uid),
+            "K8S_POD_INFRA_CONTAINER_ID" => value.clone_into(&mut arguments.pod.infra_container_id),
+            "HEDDLE_ATTACH" => arguments.wished.attach = Some(value.to_owned()),
+            "IP" => arguments.wished.address = Some(value.to_owned()),
+            "MAC" => arguments.wished.mac = Some(value.to_owned()),
             "IgnoreUnknown" => {
                 ignore = match value.to_ascii_lowercase().as_str() {
                     "1" | "true" => true,
@@ -152,20 +168,29 @@ mod tests {
 
     #[test]
     fn a_full_add_is_understood() {
-        let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=u;FOO=bar";
+        let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=u;\
+            K8S_POD_INFRA_CONTAINER_ID=abc;FOO=bar";
         let request = with(&[("CNI_COMMAND", "ADD"), ("CNI_ARGS", args)]).unwrap();
         let attachment = request.attachment.unwrap();
         assert_eq!(attachment.id(), "abc/eth0");
-        assert_eq!(attachment.pod, PodName { namespace: "shop".to_owned(), name: "web-0".to_owned() });
+        let pod = PodName {
+            namespace: "shop".to_owned(),
+            name: "web-0".to_owned(),
+            uid: "u".to_owned(),
+            infra_container_id: "abc".to_owned(),
+        };
+        assert_eq!(attachment.pod, pod);
         assert_eq!(request.netns, Some(PathBuf::from("/run/netns/x")));
-        assert_eq!(request.attach, None);
+        assert_eq!((request.wished, request.path), (Wished::default(), "/opt".into()));
     }
 
     #[test]
-    fn the_attach_mode_is_a_known_key_and_not_judged_here() {
+    fn wishes_are_known_keys_and_not_judged_here() {
         for verb in ["ADD", "DEL"] {
-            let request = with(&[("CNI_COMMAND", verb), ("CNI_ARGS", "HEDDLE_ATTACH=whatever")]).unwrap();
-            assert_eq!(request.attach.as_deref(), Some("whatever"));
+            let args = "HEDDLE_ATTACH=whatever;IP=here;MAC=there";
+            let wished = with(&[("CNI_COMMAND", verb), ("CNI_ARGS", args)]).unwrap().wished;
+            assert_eq!(wished.attach.as_deref(), Some("whatever"));
+            assert_eq!((wished.address.as_deref(), wished.mac.as_deref()), (Some("here"), Some("there")));
         }
     }
 

@@ -4,7 +4,7 @@
 use heddle_netdev::Errno;
 use serde::Serialize;
 
-use crate::ipam::IpamError;
+use crate::state::StateError;
 
 /// Error codes.
 pub(crate) mod code {
@@ -30,7 +30,7 @@ pub(crate) mod code {
     pub(crate) const UNAVAILABLE_LIMITED: u32 = 51;
     /// Every address of a family is taken.
     pub(crate) const EXHAUSTED: u32 = 100;
-    /// Address files are corrupt.
+    /// Records of attachments are corrupt.
     pub(crate) const CORRUPT: u32 = 101;
     /// The interface is there already.
     pub(crate) const INTERFACE_EXISTS: u32 = 102;
@@ -44,10 +44,14 @@ pub(crate) mod code {
     pub(crate) const NODE: u32 = 106;
     /// Several parts of a deletion failed.
     pub(crate) const SEVERAL: u32 = 107;
-    /// This version of the plugin does not have the verb yet.
-    pub(crate) const VERB: u32 = 108;
+    /// The IPAM plugin failed with a code of its own, or answered nonsense.
+    pub(crate) const DELEGATE: u32 = 108;
     /// What ADD made is not as it was made.
     pub(crate) const CHANGED: u32 = 109;
+    /// An address that was asked for cannot be given.
+    pub(crate) const NOT_TO_BE_HAD: u32 = 110;
+    /// The state is of a later version.
+    pub(crate) const NEWER: u32 = 111;
 }
 
 /// What went wrong, as the runtime will read it.
@@ -112,15 +116,17 @@ fn wording(code: u32) -> &'static str {
         code::UNAVAILABLE => "no pod can be attached",
         code::UNAVAILABLE_LIMITED => "no pod can be attached, and pods are cut off",
         code::EXHAUSTED => "no pod address is free",
-        code::CORRUPT => "address files are corrupt",
+        code::CORRUPT => "records of attachments are corrupt",
         code::INTERFACE_EXISTS => "the interface exists already",
         code::DEFAULT_ROUTE => "the pod has a default route already",
         code::KERNEL => "the kernel refused",
         code::SWITCH => "heddle-switch refused",
         code::NODE => "the node is not ready for pods",
         code::SEVERAL => "several steps failed",
-        code::VERB => "not implemented",
+        code::DELEGATE => "the IPAM plugin failed",
         code::CHANGED => "the attachment has changed",
+        code::NOT_TO_BE_HAD => "the requested address cannot be given",
+        code::NEWER => "the state is of a later version",
         _ => "error",
     }
 }
@@ -138,13 +144,15 @@ impl From<heddle_netdev::Error> for CniError {
     }
 }
 
-impl From<IpamError> for CniError {
-    fn from(error: IpamError) -> Self {
+impl From<StateError> for CniError {
+    fn from(error: StateError) -> Self {
         let code = match &error {
-            IpamError::Exhausted { .. } => code::EXHAUSTED,
-            IpamError::Corrupt { .. } => code::CORRUPT,
-            IpamError::Busy { .. } => code::LATER,
-            IpamError::Io { .. } => code::IO,
+            StateError::Exhausted { .. } => code::EXHAUSTED,
+            StateError::NotToBeHad { .. } => code::NOT_TO_BE_HAD,
+            StateError::Corrupt { .. } => code::CORRUPT,
+            StateError::Newer { .. } => code::NEWER,
+            StateError::Busy { .. } | StateError::UnderWay { .. } => code::LATER,
+            StateError::Io { .. } => code::IO,
         };
         Self::new(code, error.to_string())
     }

@@ -1,21 +1,22 @@
 //! The CNI plugin: what a container runtime executes to give a pod its interface and to take it away again.
 //!
 //! An invocation reads variables ([`environment`]) and a configuration ([`config`]), carries out one of [`commands`], and
-//! answers in JSON. Addresses come from [`ipam`]; what is done to the kernel goes through `heddle-netdev`, and the switch
-//! is told over its control socket ([`switch`]). cni/README.md says what operators need to know.
+//! answers in JSON. Addresses come from [`state`] or an IPAM plugin ([`delegate`]); what is done to the kernel goes through `heddle-netdev`,
+//! and the switch is told over its control socket ([`switch`]). cni/README.md says what operators need to know.
 #![forbid(unsafe_code)]
 
-mod attach;
 mod attachment;
 mod commands;
 mod config;
+mod delegate;
 mod environment;
 mod error;
-mod ipam;
 mod node;
 mod pod;
 mod result;
+mod state;
 mod switch;
+mod wishes;
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -26,8 +27,10 @@ use rscni_types::version::SpecVersion;
 use serde::Serialize;
 
 use attachment::Attachment;
+use config::Config;
 use environment::Request;
 use error::{CniError, Result, code};
+use wishes::Wanted;
 
 /// How an invocation ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,11 +50,27 @@ pub fn run(variables: impl Fn(&str) -> Option<OsString>, input: impl Read) -> Re
     }
 }
 
-fn answer(
+/// Only reads and checks what the variables and the input ask for. For whoever wants to know whether any input at all can upset that.
+pub fn check(variables: impl Fn(&str) -> Option<OsString>, input: impl Read) -> Reply {
+    let mut version = SpecVersion::CURRENT;
+    match understand(variables, input, &mut version) {
+        Ok(_) => Reply { output: None, success: true },
+        Err(error) => Reply { output: Some(error_json(version, &error)), success: false },
+    }
+}
+
+/// What is to be done.
+#[derive(Debug)]
+enum Task {
+    Version(String),
+    Other { request: Box<Request>, config: Box<Config>, wanted: Wanted },
+}
+
+fn understand(
     variables: impl Fn(&str) -> Option<OsString>,
     input: impl Read,
     version: &mut SpecVersion,
-) -> Result<Option<String>> {
+) -> Result<Task> {
     let request = environment::parse(variables);
     // Errors in the variables too are reported under the version of the configuration, so it is read first.
     let input = read(input);
@@ -61,28 +80,43 @@ fn answer(
     let request = request?;
     let input = input?;
     if request.verb == Cmd::Version {
-        return commands::version::run(&input).map(Some);
+        return commands::version::run(&input).map(Task::Version);
     }
-    let config = config::parse(&input, request.verb)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| CniError::new(code::IO, format!("cannot start: {e}")))?;
-    runtime.block_on(dispatch(&config, &request))
+    let config = config::parse(input, request.verb)?;
+    let wanted = match request.verb {
+        Cmd::Add | Cmd::Check => config.wishes.settle(&request.wished)?,
+        _ => Wanted::default(),
+    };
+    Ok(Task::Other { request: Box::new(request), config: Box::new(config), wanted })
 }
 
-async fn dispatch(config: &config::Config, request: &Request) -> Result<Option<String>> {
+fn answer(
+    variables: impl Fn(&str) -> Option<OsString>,
+    input: impl Read,
+    version: &mut SpecVersion,
+) -> Result<Option<String>> {
+    match understand(variables, input, version)? {
+        Task::Version(output) => Ok(Some(output)),
+        Task::Other { request, config, wanted } => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|e| CniError::new(code::IO, format!("cannot start: {e}")))?;
+            runtime.block_on(dispatch(&config, &request, &wanted))
+        }
+    }
+}
+
+async fn dispatch(config: &Config, request: &Request, wanted: &Wanted) -> Result<Option<String>> {
+    let path = request.path.as_os_str();
     match request.verb {
         Cmd::Add => {
-            let attach = config.attach.decide(request.attach.as_deref())?;
-            commands::add::run(config, attachment(request)?, netns(request)?, attach).await.map(Some)
+            commands::add::run(config, attachment(request)?, netns(request)?, path, wanted).await.map(Some)
         }
-        Cmd::Del => commands::del::run(config, attachment(request)?).await.map(|()| None),
-        Cmd::Check => {
-            commands::check::run(config, attachment(request)?, netns(request)?).await.map(|()| None)
-        }
-        Cmd::Status => commands::status::run(config).await.map(|()| None),
-        Cmd::Gc => {
-            Err(CniError::new(code::VERB, "this version of heddle-cni has no GC; DEL frees what ADD made"))
-        }
+        Cmd::Del => commands::del::run(config, attachment(request)?, path).await.map(|()| None),
+        Cmd::Check => commands::check::run(config, attachment(request)?, netns(request)?, path, wanted)
+            .await
+            .map(|()| None),
+        Cmd::Status => commands::status::run(config, path).await.map(|()| None),
+        Cmd::Gc => commands::gc::run(config, path).await.map(|()| None),
         Cmd::Version => unreachable!("answered without a configuration"),
     }
 }
@@ -183,10 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn gc_says_that_it_is_not_there() {
-        let (success, output) = verb("GC", r#"{"cniVersion":"1.1.0","name":"n","type":"t"}"#);
-        assert!(!success);
-        assert_eq!(output["code"], u64::from(code::VERB));
+    fn gc_without_a_list_frees_nothing() {
+        for list in ["", r#","cni.dev/valid-attachments":null"#] {
+            let input = format!(r#"{{"cniVersion":"1.1.0","name":"n","type":"t"{list}}}"#);
+            let (success, output) = verb("GC", &input);
+            assert!(!success);
+            assert_eq!(output["code"], u64::from(code::CONFIG));
+            assert!(output["details"].as_str().unwrap().contains("nothing was freed"), "{output}");
+        }
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::attach::AttachMode;
 use crate::error::{CniError, Result, code};
-use crate::ipam::Range;
+use crate::state::Range;
+use crate::wishes::AttachMode;
 
 /// Smallest MTU a pod gets: IPv6 needs 1280 (RFC 8200 5), IPv4 in practice 576 (RFC 791), and dual-stack pods both.
 const MIN_MTU: u32 = 1280;

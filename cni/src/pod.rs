@@ -8,9 +8,10 @@ use heddle_netdev::sysctl::{set_ipv6_enabled, write_sysctl};
 use heddle_netdev::{Errno, Netlink, Netns, Route};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::attach::AttachMode;
 use crate::error::{CniError, Result, code};
 use crate::node::Node;
+use crate::result::Made;
+use crate::wishes::AttachMode;
 
 /// A pod's network namespace with a conversation open in it.
 pub(crate) struct Pod {
@@ -36,7 +37,15 @@ impl Pod {
             );
             return Err(CniError::new(code::ENVIRONMENT, details));
         }
-        let netlink = Netlink::open_in(&netns)?;
+        let netlink = Netlink::open_in(&netns).map_err(|error| {
+            // A namespace of another kind (setns(2)).
+            let wrong_kind = error.errno() == Some(Errno::EINVAL);
+            if wrong_kind {
+                CniError::new(code::ENVIRONMENT, format!("CNI_NETNS: {error}"))
+            } else {
+                error.into()
+            }
+        })?;
         Ok(Self { netns, netlink })
     }
 
@@ -69,17 +78,13 @@ impl Pod {
     }
 
     /// Gives the interface, which is there and down, everything the pod needs to send and receive.
-    pub(crate) async fn configure(
-        &self,
-        ifname: &str,
-        addresses: &[IpAddr],
-        node: &Node,
-        attach: AttachMode,
-    ) -> Result<()> {
+    pub(crate) async fn configure(&self, made: &Made<'_>, attach: AttachMode) -> Result<()> {
+        let Made { addresses, node, .. } = *made;
+        let ifname = &made.attachment.ifname;
         let ipv6 = addresses.iter().any(IpAddr::is_ipv6);
         self.netns.run(|| settings(ifname, ipv6, attach))??;
         let netlink = &self.netlink;
-        netlink.set_up(&netlink.link("lo").await?).await?;
+        netlink.set_up_named("lo").await?;
         let link = netlink.link(ifname).await?;
         if attach == AttachMode::Direct {
             // With XDP at its far end a veth holds what it has not delivered in a ring of 256 packets, and drops what does not
@@ -96,6 +101,10 @@ impl Pod {
             netlink.add_route(&Route::on_interface(IpNet::from(gateway), link.index)).await?;
             let default = default_prefix(gateway);
             netlink.add_route(&Route::via_on_link(default, gateway, link.index)).await?;
+        }
+        for &destination in made.routes {
+            let gateway = node.gateway_for(destination.addr())?;
+            netlink.add_route(&Route::via_on_link(destination, gateway, link.index)).await?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use heddle_netdev::Mac;
 use ipnet::IpNet;
 use rscni_types::legacy;
-use rscni_types::types::{CNIResult, CNIResultWithVersion, Interface, IpConfig, Route};
+use rscni_types::types::{CNIResult, CNIResultWithVersion, Dns, Interface, IpConfig, Route};
 use rscni_types::version::SpecVersion;
 
 use crate::attachment::Attachment;
@@ -26,6 +26,10 @@ pub(crate) struct Made<'a> {
     pub(crate) mac: Mac,
     /// Addresses of the pod.
     pub(crate) addresses: &'a [IpAddr],
+    /// Destinations that an IPAM plugin names besides.
+    pub(crate) routes: &'a [IpNet],
+    /// Name servers that an IPAM plugin names.
+    pub(crate) dns: Option<&'a Dns>,
     /// The node it is on.
     pub(crate) node: &'a Node,
 }
@@ -52,16 +56,20 @@ impl Made<'_> {
             let gateway = self.node.gateway_for(*address)?;
             let address = IpNet::from(*address);
             result.ips.push(IpConfig { interface: Some(host + 1), address, gateway: Some(gateway) });
-            result.routes.push(default_route(gateway));
+            result.routes.push(route(default_prefix(gateway), gateway));
         }
-        result.dns = config.dns.clone().or(result.dns);
+        for &destination in self.routes {
+            result.routes.push(route(destination, self.node.gateway_for(destination.addr())?));
+        }
+        // The nearest to who wrote the configuration counts.
+        result.dns = config.dns.clone().or(self.dns.cloned()).or(result.dns);
         serialize(config.version, result)
     }
 }
 
-fn default_route(gateway: IpAddr) -> Route {
+fn route(destination: IpNet, gateway: IpAddr) -> Route {
     Route {
-        dst: default_prefix(gateway),
+        dst: destination,
         gw: Some(gateway),
         mtu: None,
         advmss: None,
@@ -91,7 +99,7 @@ mod tests {
 
     fn result(version: &str, more: &str) -> Value {
         let text = format!(r#"{{"cniVersion":"{version}","name":"n","type":"t"{more}}}"#);
-        let config = crate::config::parse(text.as_bytes(), Cmd::Add).unwrap();
+        let config = crate::config::parse(text.into_bytes(), Cmd::Add).unwrap();
         let attachment =
             Attachment { container_id: "c".to_owned(), ifname: "eth0".to_owned(), pod: PodName::default() };
         let node = heddle_api::Node {
@@ -106,6 +114,8 @@ mod tests {
             netns: Path::new("/run/netns/p"),
             mac: Mac([2, 0, 0, 0, 0, 1]),
             addresses: &["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            routes: &["192.0.2.0/24".parse().unwrap()],
+            dns: None,
             node: &node.try_into().unwrap(),
         };
         serde_json::from_str(&made.to_json(&config).unwrap()).unwrap()
@@ -138,6 +148,7 @@ mod tests {
             assert_eq!(result["interfaces"][0]["sandbox"], Value::Null);
             assert_eq!(result["routes"][0], json!({"dst":"0.0.0.0/0","gw":"169.254.1.1"}));
             assert_eq!(result["routes"][1], json!({"dst":"::/0","gw":"fe80::1"}));
+            assert_eq!(result["routes"][2], json!({"dst":"192.0.2.0/24","gw":"169.254.1.1"}));
             let mtu = if version == "1.1.0" { json!(1450) } else { Value::Null };
             assert_eq!(result["interfaces"][1]["mtu"], mtu);
         }

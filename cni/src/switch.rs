@@ -74,6 +74,11 @@ impl Switch {
         Ok(Self { client, patience, deadline })
     }
 
+    /// Gives the calls to come the whole time again.
+    pub(crate) fn renew(&mut self) {
+        self.deadline = Instant::now() + self.patience;
+    }
+
     /// What the node is like.
     pub(crate) async fn describe(&mut self) -> Result<Node, SwitchError> {
         let call = self.client.describe(DescribeRequest {});

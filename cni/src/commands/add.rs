@@ -1,26 +1,31 @@
 //! ADD: give a pod its interface. Either everything is done, or nothing is left.
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::Path;
 
-use heddle_api::AddEndpointRequest;
 use heddle_netdev::sysctl::set_ipv6_enabled;
-use heddle_netdev::{Netlink, VethEnd};
+use heddle_netdev::{Mac, Netlink, VethEnd};
+use ipnet::IpNet;
+use rscni_types::types::{Cmd, Dns};
 
-use crate::attach::AttachMode;
+use super::register;
 use crate::attachment::{Attachment, pod_mac};
 use crate::config::Config;
+use crate::delegate::Delegate;
 use crate::error::{CniError, Result, code};
-use crate::ipam::Ipam;
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::result::Made;
+use crate::state::{Held, Pool, Presence, Record, State};
 use crate::switch::{PATIENCE, Switch, UNDO_PATIENCE};
+use crate::wishes::{AttachMode, Wanted};
 
 /// Something done that a later failure undoes.
 #[derive(Debug)]
 enum Step {
-    Addresses(Vec<IpAddr>),
+    Record,
+    Delegate,
     Interfaces,
     Endpoint,
 }
@@ -29,10 +34,23 @@ enum Step {
 struct Add<'a> {
     config: &'a Config,
     attachment: &'a Attachment,
+    wanted: &'a Wanted,
     attach: AttachMode,
-    ipam: Ipam,
+    state: State,
+    delegate: Option<Delegate<'a>>,
     host: Netlink,
+    /// Neither another ADD of this attachment nor GC meanwhile.
+    held: Option<Held>,
+    _presence: Presence,
     done: Vec<Step>,
+}
+
+/// What the pod is to be called.
+struct Identity {
+    mac: Mac,
+    addresses: Vec<IpAddr>,
+    routes: Vec<IpNet>,
+    dns: Option<Dns>,
 }
 
 /// Attaches the pod, in the way that was asked for or else in the node's, and returns the result for the runtime.
@@ -40,42 +58,101 @@ pub(crate) async fn run(
     config: &Config,
     attachment: &Attachment,
     netns: &Path,
-    attach: Option<AttachMode>,
+    path: &OsStr,
+    wanted: &Wanted,
 ) -> Result<String> {
+    let delegate =
+        config.ipam.as_deref().map(|name| Delegate::find(name, path, &config.input)).transpose()?;
     let pod = Pod::open(netns)?;
     pod.check_free(&attachment.ifname).await?;
     let mut switch = Switch::connect(&config.socket, PATIENCE).await?;
     let node = Node::try_from(switch.describe().await?)?;
     pod.check_no_default_route(&node).await?;
-
-    let (ipam, host) = (Ipam::new(&config.state_dir), Netlink::open()?);
-    let attach = attach.unwrap_or(node.attach);
-    let mut add = Add { config, attachment, attach, ipam, host, done: Vec::with_capacity(3) };
+    let host = Netlink::open()?;
+    let state = State::new(&config.state_dir, config.address_rest);
+    let presence = state.join()?;
+    if !matches!(state.find(attachment), Ok(None)) {
+        check_dead(&host, attachment).await?;
+    }
+    let attach = wanted.attach.unwrap_or(node.attach);
+    let mut add = Add {
+        config,
+        attachment,
+        wanted,
+        attach,
+        state,
+        delegate,
+        host,
+        held: None,
+        _presence: presence,
+        done: Vec::with_capacity(4),
+    };
     match add.attach(&pod, &mut switch, &node, netns).await {
         Ok(result) => Ok(result),
         Err(error) => Err(add.undo(error).await),
     }
 }
 
+/// With an interface on the host the attachment is there, and its record is not to be touched. Without, it is what an ADD left that died.
+async fn check_dead(host: &Netlink, attachment: &Attachment) -> Result<()> {
+    let name = attachment.host_interface();
+    if host.find_link(&name).await?.is_none() {
+        return Ok(());
+    }
+    let details = format!(
+        "the host already has the interface {name} of container {}, interface {}; call DEL first",
+        attachment.container_id, attachment.ifname
+    );
+    Err(CniError::new(code::INTERFACE_EXISTS, details))
+}
+
 impl Add<'_> {
     async fn attach(&mut self, pod: &Pod, switch: &mut Switch, node: &Node, netns: &Path) -> Result<String> {
-        let addresses = self.allocate(node)?;
-        let mac = pod_mac(&addresses);
-        let made = Made { attachment: self.attachment, netns, mac, addresses: &addresses, node };
+        let identity = self.identify(node)?;
+        let made = Made {
+            attachment: self.attachment,
+            netns,
+            mac: identity.mac,
+            addresses: &identity.addresses,
+            routes: &identity.routes,
+            dns: identity.dns.as_ref(),
+            node,
+        };
         // Before the pod can send a single packet: an answer that cannot be given must not leave a pod behind.
         let result = made.to_json(self.config)?;
         self.create_interfaces(pod, &made).await?;
-        pod.configure(&self.attachment.ifname, &addresses, node, self.attach).await?;
+        pod.configure(&made, self.attach).await?;
         self.prepare_host_side().await?;
         self.register(switch, &made).await?;
         Ok(result)
     }
 
-    fn allocate(&mut self, node: &Node) -> Result<Vec<IpAddr>> {
-        let (owner, pod) = (self.attachment.owner(), self.attachment.pod_text());
-        let addresses = self.ipam.allocate(&owner, &pod, &node.ranges, &node.gateways)?;
-        self.done.push(Step::Addresses(addresses.clone()));
-        Ok(addresses)
+    /// Writes the attachment down, and settles its addresses and MAC.
+    fn identify(&mut self, node: &Node) -> Result<Identity> {
+        let config = self.config;
+        let mut record = Record::new(&config.network, self.attachment, config.ipam.as_deref());
+        let (mut routes, mut dns) = (Vec::new(), None);
+        let held = if let Some(delegate) = &self.delegate {
+            // Written down before the plugin gives anything, so that GC finds it whatever happens here.
+            self.held = Some(self.state.announce(record.clone())?);
+            self.done.extend([Step::Record, Step::Delegate]);
+            let given = delegate.add()?;
+            for &address in &given.addresses {
+                node.gateway_for(address)?;
+            }
+            (routes, dns, record.given) = (given.routes, given.dns, given.ips);
+            self.state.take(record, &given.addresses)?
+        } else {
+            let pool =
+                Pool { ranges: &node.ranges, reserved: &node.gateways, requested: &self.wanted.addresses };
+            let held = self.state.allocate(record, &pool)?;
+            self.done.push(Step::Record);
+            held
+        };
+        let addresses = held.addresses.clone();
+        self.held = Some(held);
+        let mac = self.wanted.mac.unwrap_or_else(|| pod_mac(&addresses));
+        Ok(Identity { mac, addresses, routes, dns })
     }
 
     async fn create_interfaces(&mut self, pod: &Pod, made: &Made<'_>) -> Result<()> {
@@ -101,47 +178,31 @@ impl Add<'_> {
             Err(error) if error.errno() == Some(heddle_netdev::Errno::ENOENT) => {}
             other => other?,
         }
-        let link = self.host.link(&name).await?;
-        Ok(self.host.set_up(&link).await?)
+        Ok(self.host.set_up_named(&name).await?)
     }
 
     async fn register(&mut self, switch: &mut Switch, made: &Made<'_>) -> Result<()> {
-        let request = AddEndpointRequest {
-            id: self.attachment.id(),
-            host_interface: self.attachment.host_interface(),
-            mac: made.mac.to_string(),
-            addresses: made.addresses.iter().map(IpAddr::to_string).collect(),
-            pod_namespace: self.attachment.pod.namespace.clone(),
-            pod_name: self.attachment.pod.name.clone(),
-            mtu: made.node.mtu,
-            // Said even where it is the node's: the interface is made for it by now, and the node's may change any moment.
-            attach_mode: self.attach.name().to_owned(),
-            ..AddEndpointRequest::default()
-        };
+        let request = register::request(self.attachment, made, self.attach, self.wanted);
         // Before the call: when its answer does not arrive, the switch may have carried it out all the same.
         self.done.push(Step::Endpoint);
-        let endpoint = switch.add_endpoint(request).await?;
-        // A switch from before there were modes does not know the field. Its packets would arrive broken.
-        if endpoint.attach_mode == self.attach.name() {
-            return Ok(());
-        }
-        let details = format!(
-            "heddle-switch attached the pod in mode '{}' although mode '{}' was asked for: heddle-cni and heddle-switch \
-             must be of one version",
-            endpoint.attach_mode, self.attach
-        );
-        Err(CniError::new(code::SWITCH, details))
+        let endpoint = switch.add_endpoint(request.clone()).await?;
+        register::check_answer(&request, &endpoint)
     }
 
-    /// Undoes what was done, last first, and adds to `error` what could not be undone.
+    /// Undoes what was done, last first, and adds to `error` what could not be undone. Addresses stay taken while the endpoint or the
+    /// interfaces are there: DEL finds them by their record.
     async fn undo(mut self, mut error: CniError) -> CniError {
+        let mut all = true;
         while let Some(step) = self.done.pop() {
             let (what, undone) = match step {
                 Step::Endpoint => ("endpoint", self.forget_endpoint().await),
                 Step::Interfaces => ("interfaces", self.delete_interfaces().await),
-                Step::Addresses(addresses) => ("addresses", self.give_back(&addresses)),
+                Step::Delegate | Step::Record if !all => continue,
+                Step::Delegate => ("addresses", self.return_addresses()),
+                Step::Record => ("record", self.state.release(self.attachment).map_err(CniError::from)),
             };
             if let Err(failure) = undone {
+                all = false;
                 error = error.and(&format!("its {what} could not be undone: {}", failure.details));
             }
         }
@@ -154,8 +215,8 @@ impl Add<'_> {
         Ok(switch.remove_endpoint(self.attachment.id()).await?)
     }
 
-    fn give_back(&self, addresses: &[IpAddr]) -> Result<()> {
-        Ok(self.ipam.give_back(&self.attachment.owner(), addresses)?)
+    fn return_addresses(&self) -> Result<()> {
+        self.delegate.as_ref().map_or(Ok(()), |delegate| delegate.call(Cmd::Del))
     }
 
     async fn delete_interfaces(&self) -> Result<()> {

@@ -3,33 +3,43 @@
 //! Only this plugin's own part is looked at: what later plugins of the chain added, to the pod or to prevResult, is theirs.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::Path;
 
 use heddle_api::Endpoint;
 use heddle_netdev::ethtool::{Offload, offload};
-use heddle_netdev::{Link, Netlink};
+use heddle_netdev::{Link, Mac, Netlink};
 use rscni_types::types::CNIResult;
 
-use crate::attach::AttachMode;
-use crate::attachment::{Attachment, pod_mac};
+use super::register;
+use crate::attachment::Attachment;
 use crate::config::Config;
+use crate::delegate::Delegate;
 use crate::error::{CniError, Result, code};
-use crate::ipam::Ipam;
 use crate::node::Node;
 use crate::pod::Pod;
+use crate::state::State;
 use crate::switch::{PATIENCE, Switch};
+use crate::wishes::{AttachMode, Wanted};
 
-/// Compares the address state, the kernel and the switch with prevResult; all differences come back as one error.
-pub(crate) async fn run(config: &Config, attachment: &Attachment, netns: &Path) -> Result<()> {
+/// Compares the state, the kernel and the switch with prevResult; all differences come back as one error.
+pub(crate) async fn run(
+    config: &Config,
+    attachment: &Attachment,
+    netns: &Path,
+    path: &OsStr,
+    wanted: &Wanted,
+) -> Result<()> {
     let previous = config.previous.as_ref().ok_or_else(|| {
         CniError::new(code::CONFIG, "prevResult is missing; the runtime hands it to CHECK as ADD returned it")
     })?;
-    let addresses: BTreeSet<IpAddr> = Ipam::new(&config.state_dir)
-        .list()?
-        .into_iter()
-        .filter_map(|(address, entry)| (entry.owner == attachment.owner()).then_some(address))
-        .collect();
+    let record = State::new(&config.state_dir, config.address_rest).find(attachment)?;
+    if let Some(name) = &config.ipam {
+        let given = record.as_ref().map_or(&[][..], |record| &record.given);
+        Delegate::find(name, path, &config.input)?.check(given)?;
+    }
+    let addresses: BTreeSet<IpAddr> = record.into_iter().flat_map(|record| record.addresses).collect();
     let mut wrong = Vec::new();
     if addresses.is_empty() {
         wrong.push("no address is allocated to the attachment".to_owned());
@@ -38,13 +48,16 @@ pub(crate) async fn run(config: &Config, attachment: &Attachment, netns: &Path) 
     let mut switch = Switch::connect(&config.socket, PATIENCE).await?;
     let node = Node::try_from(switch.describe().await?)?;
     let pod = Pod::open(netns)?;
-    compare_pod(&pod, attachment, &addresses, &node, &mut wrong).await?;
+    let link = compare_pod(&pod, attachment, &addresses, &node, &mut wrong).await?;
     let host = Netlink::open()?.find_link(&attachment.host_interface()).await?;
     if !host.is_some_and(|link| link.up) {
         wrong.push(format!("the host's interface {} is gone or down", attachment.host_interface()));
     }
     let endpoint = switch.endpoints().await?.into_iter().find(|endpoint| endpoint.id == attachment.id());
-    compare_endpoint(endpoint.as_ref(), attachment, &addresses, &mut wrong);
+    if let Some(link) = &link {
+        compare_macs(previous, link, endpoint.as_ref(), &mut wrong);
+    }
+    compare_endpoint(endpoint.as_ref(), attachment, &addresses, wanted, &mut wrong);
     compare_offloads(&pod, attachment, endpoint.as_ref(), &mut wrong)?;
     if wrong.is_empty() { Ok(()) } else { Err(CniError::new(code::CHANGED, wrong.join("; "))) }
 }
@@ -74,12 +87,14 @@ async fn compare_pod(
     addresses: &BTreeSet<IpAddr>,
     node: &Node,
     wrong: &mut Vec<String>,
-) -> Result<()> {
+) -> Result<Option<Link>> {
     let Some(link) = pod.netlink().find_link(&attachment.ifname).await? else {
         wrong.push(format!("the pod has no interface {}", attachment.ifname));
-        return Ok(());
+        return Ok(None);
     };
-    compare_link(&link, addresses, wrong);
+    if !link.up {
+        wrong.push(format!("the pod's interface {} is down", link.name));
+    }
     let there = pod.netlink().addresses(&link).await?;
     let routes = pod.netlink().routes().await?;
     for address in addresses {
@@ -96,16 +111,22 @@ async fn compare_pod(
             wrong.push(format!("the pod has lost its default route via {gateway}"));
         }
     }
-    Ok(())
+    Ok(Some(link))
 }
 
-fn compare_link(link: &Link, addresses: &BTreeSet<IpAddr>, wrong: &mut Vec<String>) {
-    if !link.up {
-        wrong.push(format!("the pod's interface {} is down", link.name));
+/// A later plugin may have changed the MAC and prevResult with it, as tuning does; the switch has not followed then.
+fn compare_macs(previous: &CNIResult, link: &Link, endpoint: Option<&Endpoint>, wrong: &mut Vec<String>) {
+    let is = link.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+    let same = |text: &str| text.to_ascii_lowercase().parse::<Mac>().ok() == link.mac;
+    let inside = previous.interfaces.iter().filter(|interface| interface.sandbox.is_some());
+    for interface in inside.filter(|interface| interface.name == link.name && !same(&interface.mac)) {
+        wrong.push(format!("the MAC of the pod's interface {} is {is}, not {}", link.name, interface.mac));
     }
-    let mac = pod_mac(&addresses.iter().copied().collect::<Vec<_>>());
-    if link.mac != Some(mac) {
-        wrong.push(format!("the MAC of the pod's interface {} is not {mac} any more", link.name));
+    if let Some(endpoint) = endpoint.filter(|endpoint| !same(&endpoint.mac)) {
+        wrong.push(format!(
+            "heddle-switch takes packets from MAC {} only, and the pod's is {is}",
+            endpoint.mac
+        ));
     }
 }
 
@@ -113,6 +134,7 @@ fn compare_endpoint(
     endpoint: Option<&Endpoint>,
     attachment: &Attachment,
     addresses: &BTreeSet<IpAddr>,
+    wanted: &Wanted,
     wrong: &mut Vec<String>,
 ) {
     let Some(endpoint) = endpoint else {
@@ -122,6 +144,17 @@ fn compare_endpoint(
     let known: BTreeSet<IpAddr> = endpoint.addresses.iter().filter_map(|text| text.parse().ok()).collect();
     if known != *addresses || endpoint.host_interface != attachment.host_interface() {
         wrong.push("heddle-switch knows the endpoint with other addresses or another interface".to_owned());
+    }
+    // A runtime may leave out of CHECK what it said for ADD.
+    if !wanted.port_mappings.is_empty()
+        && !register::same_ports(&wanted.port_mappings, &endpoint.port_mappings)
+    {
+        wrong.push("heddle-switch has other port mappings for the endpoint".to_owned());
+    }
+    if wanted.bandwidth.is_some()
+        && !register::same_limits(wanted.bandwidth.as_ref(), endpoint.bandwidth.as_ref())
+    {
+        wrong.push("heddle-switch has other bandwidth limits for the endpoint".to_owned());
     }
 }
 

@@ -55,25 +55,48 @@ fn while_the_switch_is_down() {
 }
 
 #[test]
-fn while_the_switch_refuses_cleans_up_the_rest_and_tells() {
+fn while_the_switch_refuses_keeps_the_address_and_tells() {
     let (node, pod) = (TestNode::new(), Place::new());
     node.add("c1", &pod).succeeds();
     node.state().lock().unwrap().mood = Mood::RefusesRemove;
     let details = node.del("c1", &pod).fails_with(105);
     assert!(details.contains("the socket does not close"), "{details}");
     assert_eq!(node.host.interfaces(), Vec::<String>::new());
-    assert_eq!(node.allocated(), Vec::<String>::new());
+    // The switch still takes packets for it: nobody else may have it, and the next DEL finds it.
+    assert_eq!(node.allocated().len(), 2);
+    node.state().lock().unwrap().mood = Mood::Good;
+    node.del("c1", &pod).succeeds();
+    node.assert_clean();
 }
 
 #[test]
-fn with_a_corrupt_address_file_frees_the_rest_and_names_it() {
+fn with_a_corrupt_record_frees_everything() {
+    let (node, pod, other) = (TestNode::new(), Place::new(), Place::new());
+    node.add("c1", &pod).succeeds();
+    node.add("c2", &other).succeeds();
+    let record = std::fs::canonicalize(node.directory.path().join("state/ipam/10.244.1.1")).unwrap();
+    std::fs::write(&record, "").unwrap();
+    node.del("c1", &pod).succeeds();
+    assert_eq!(node.allocated(), ["10.244.1.2", "fd00:10:244:1::2"]);
+    node.del("c2", &other).succeeds();
+    node.assert_clean();
+}
+
+#[test]
+fn with_state_of_a_later_version_destroys_nothing_and_says_what_to_do() {
     let (node, pod) = (TestNode::new(), Place::new());
     node.add("c1", &pod).succeeds();
-    let file = node.directory.path().join("state/ipam/10.244.1.1");
-    std::fs::write(&file, "").unwrap();
-    let details = node.del("c1", &pod).fails_with(101);
-    assert!(details.contains(file.to_str().unwrap()), "{details}");
-    assert_eq!(node.allocated(), ["10.244.1.1.corrupt"]);
-    assert_eq!(node.host.interfaces(), Vec::<String>::new());
+    let marker = node.directory.path().join("state/ipam/boot");
+    let (known, later) = (std::fs::read(&marker).unwrap(), r#"{"format":99}"#);
+    std::fs::write(&marker, later).unwrap();
+    let second = Place::new();
+    for outcome in [node.del("c1", &pod), node.add("c2", &second)] {
+        let details = outcome.fails_with(111);
+        assert!(details.contains("install the version that wrote it"), "{details}");
+    }
+    assert_eq!((node.allocated().len(), second.interfaces().len()), (2, 0));
+    assert_eq!(std::fs::read_to_string(&marker).unwrap(), later);
+    std::fs::write(&marker, known).unwrap();
     node.del("c1", &pod).succeeds();
+    node.assert_clean();
 }

@@ -21,6 +21,8 @@ pub(crate) enum Mood {
     RefusesAdd,
     FindsNoPolicy,
     HangsOnAdd,
+    /// Until it is of another mood.
+    WaitsOnAdd,
     RefusesRemove,
     RefusesBoth,
     KnowsNoModes,
@@ -31,6 +33,8 @@ pub(crate) struct State {
     pub(crate) node: Node,
     pub(crate) endpoints: Vec<AddEndpointRequest>,
     pub(crate) removals: Vec<String>,
+    /// An endpoint that it does not remove.
+    pub(crate) stuck: Option<String>,
 }
 
 pub(crate) struct FakeSwitch {
@@ -50,7 +54,8 @@ impl FakeSwitch {
             attach_mode: "direct".into(),
             vtep: None,
         };
-        let state = State { mood: Mood::Good, node, endpoints: Vec::new(), removals: Vec::new() };
+        let state =
+            State { mood: Mood::Good, node, endpoints: Vec::new(), removals: Vec::new(), stuck: None };
         let state = Arc::new(Mutex::new(state));
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -93,6 +98,8 @@ fn endpoint(request: &AddEndpointRequest) -> Endpoint {
         mac: request.mac.clone(),
         addresses: request.addresses.clone(),
         attach_mode: request.attach_mode.clone(),
+        port_mappings: request.port_mappings.clone(),
+        bandwidth: request.bandwidth,
         ..Endpoint::default()
     }
 }
@@ -118,9 +125,21 @@ impl Switch for Service {
             }
             Mood::FindsNoPolicy => Err(Status::unavailable("no policy image names pod shop/web-0")),
             Mood::HangsOnAdd => std::future::pending().await,
+            Mood::WaitsOnAdd => {
+                while self.0.lock().unwrap().mood == Mood::WaitsOnAdd {
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                Ok(Response::new(endpoint(&request)))
+            }
             Mood::Good | Mood::RefusesRemove => Ok(Response::new(endpoint(&request))),
             Mood::KnowsNoModes => {
-                Ok(Response::new(Endpoint { attach_mode: "direct".to_owned(), ..endpoint(&request) }))
+                let told = endpoint(&request);
+                Ok(Response::new(Endpoint {
+                    attach_mode: "direct".to_owned(),
+                    port_mappings: Vec::new(),
+                    bandwidth: None,
+                    ..told
+                }))
             }
         }
     }
@@ -132,7 +151,9 @@ impl Switch for Service {
         let id = request.into_inner().id;
         let mut state = self.0.lock().unwrap();
         state.removals.push(id.clone());
-        if matches!(state.mood, Mood::RefusesRemove | Mood::RefusesBoth) {
+        if matches!(state.mood, Mood::RefusesRemove | Mood::RefusesBoth)
+            || state.stuck.as_ref().is_some_and(|stuck| *stuck == id)
+        {
             return Err(Status::internal("the socket does not close"));
         }
         let before = state.endpoints.len();

@@ -4,8 +4,15 @@
 
 mod add;
 mod attach;
+mod chain;
 mod del;
+mod delegated;
 mod fake_switch;
+mod gc;
+mod hostile;
+mod killed;
 mod lookers;
 mod node;
 mod recorded;
+mod vanishing;
+mod wishes;

@@ -25,7 +25,10 @@ pub fn read_sysctl(name: &str) -> Result<String> {
 /// Switches IPv6 on an interface off or on.
 pub fn set_ipv6_enabled(interface: &str, enabled: bool) -> Result<()> {
     crate::link::check_link_name(interface)?;
-    write_sysctl(&format!("net/ipv6/conf/{interface}/disable_ipv6"), if enabled { "0" } else { "1" })
+    let (name, value) = (format!("net/ipv6/conf/{interface}/disable_ipv6"), if enabled { "0" } else { "1" });
+    // Looked at first: a write, be it of what is there, waits for the lock of all network configuration by trying over and over
+    // (addrconf_disable_ipv6, net/ipv6/addrconf.c).
+    if read_sysctl(&name)? == value { Ok(()) } else { write_sysctl(&name, value) }
 }
 
 fn path_of(name: &str) -> Result<PathBuf> {

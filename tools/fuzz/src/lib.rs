@@ -5,10 +5,14 @@
 
 pub mod image;
 pub mod packets;
+pub mod plugin;
 
 /// A target by the name that its binary and its directory of regressions have.
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets: name, what must hold of an input, and inputs to start from.
-pub const TARGETS: [Target; 2] =
-    [("image", image::check, image::seeds), ("packets", packets::check, packets::seeds)];
+pub const TARGETS: [Target; 3] = [
+    ("image", image::check, image::seeds),
+    ("packets", packets::check, packets::seeds),
+    ("plugin", plugin::check, plugin::seeds),
+];

@@ -50,4 +50,8 @@ fn seeds_are_understood() {
     for seed in heddle_fuzz::image::seeds() {
         heddle_image::Image::decode(&seed).unwrap();
     }
+    for seed in heddle_fuzz::plugin::seeds() {
+        let configuration = seed.split(|byte| *byte == 0).next_back().unwrap();
+        assert!(heddle_fuzz::plugin::understands(&seed), "{}", String::from_utf8_lossy(configuration));
+    }
 }

@@ -19,7 +19,7 @@ const NEWEST: &str = "1.1.0";
 const OF_OTHERS: [(&str, &str); 3] =
     [("portmap", "portMappings"), ("bandwidth", "bandwidth"), ("tuning", "mac")];
 /// Those of heddle-cni, as far as no other plugin in the chain has them.
-const OWN: [&str; 1] = ["io.kubernetes.cri.pod-annotations"];
+const OWN: [&str; 5] = ["io.kubernetes.cri.pod-annotations", "portMappings", "bandwidth", "ips", "mac"];
 
 /// The file's text.
 pub(crate) fn text(options: &InstallOptions, socket: Option<&Path>) -> String {
@@ -109,8 +109,10 @@ mod tests {
     fn defaults_are_left_to_the_plugin() {
         let text = text(&options("heddle install"), None);
         let list: Value = serde_json::from_str(&text).unwrap();
-        let plugin =
-            json!({ "type": "heddle-cni", "capabilities": { "io.kubernetes.cri.pod-annotations": true } });
+        let capabilities = json!({
+            "io.kubernetes.cri.pod-annotations": true, "portMappings": true, "bandwidth": true, "ips": true, "mac": true,
+        });
+        let plugin = json!({ "type": "heddle-cni", "capabilities": capabilities });
         let expected = json!({
             "cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"], "name": "heddle", "plugins": [plugin],
         });
@@ -125,6 +127,9 @@ mod tests {
         assert_eq!(list["name"], "n");
         assert_eq!(list.get("cniVersions"), None, "portmap may know nothing newer");
         let plugins = list["plugins"].as_array().unwrap();
+        let own = plugins[0]["capabilities"].as_object().unwrap();
+        assert!(!own.contains_key("portMappings") && !own.contains_key("mac"), "others see to these");
+        assert!(own.contains_key("bandwidth"));
         assert_eq!((&plugins[0]["socket"], &plugins[0]["stateDir"]), (&json!("/x.sock"), &json!("/s")));
         let rest = [
             json!({ "type": "portmap", "capabilities": { "portMappings": true } }),

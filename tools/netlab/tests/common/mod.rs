@@ -132,13 +132,14 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
-/// Makes the plugin of node n1 begin anew with the lowest free addresses. It remembers the last ones it gave, to give others as long as it
-/// can.
+/// Makes the plugin of node n1 begin anew with the lowest free addresses. It remembers the last ones it gave and lets freed ones rest, to
+/// give others as long as it can.
 pub(crate) fn next_takes_the_lowest(lab: &Lab) {
     let directory = lab.node("n1").unwrap().state.socket.with_file_name("lib").join("ipam");
-    for file in std::fs::read_dir(directory).unwrap().flatten() {
-        if file.file_name().to_str().unwrap().starts_with("last-") {
+    for file in std::fs::read_dir(&directory).unwrap().flatten() {
+        if file.file_name().to_str().unwrap().contains(".rests-until-") {
             std::fs::remove_file(file.path()).unwrap();
         }
     }
+    std::fs::write(directory.join("lock"), "").unwrap();
 }

@@ -67,3 +67,8 @@ fn publish(chain: &[&str], name: &str) {
 fn podman_publishes_by_portmap() {
     publish(&["portmap"], "podman");
 }
+
+#[test]
+fn podman_publishes_by_heddle() {
+    publish(&[], "podman-native");
+}

@@ -50,6 +50,11 @@ impl Range {
         matches!(self.prefix, IpNet::V4(_))
     }
 
+    /// True for an address that a pod can have from it.
+    pub(super) fn holds(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.is_ipv4() && (self.first..=self.last).contains(&number(address))
+    }
+
     /// The first address behind `last` that `taken` does not claim, wrapping around at the end. `claims` is how many
     /// addresses `taken` can claim at most: among that many and one more candidates one is free, so the search is
     /// bounded by what is allocated and not by the size of the range.
