@@ -216,6 +216,15 @@ fn forget_connections(own: &[IpAddr], forwards: &[Forward]) -> heddle_netdev::Re
     conntrack::delete(|connection| forwards.iter().any(|forward| concerns(connection, forward)))
 }
 
+/// Removes the table, if there is one. Where nobody needs nft, nobody has to have it.
+fn tear_down(needed: bool) -> Result<(), String> {
+    if !needed && !nft::is_there() {
+        return Ok(());
+    }
+    // Deleting what is not there is an error, so it is made first.
+    nft::run(&format!("table inet {TABLE} {{}}\ndelete table inet {TABLE}\n"))
+}
+
 #[cfg(test)]
 mod tests {
     //! The table names every prefix once, family by family, and nothing of families the node does not have; an element of it

@@ -28,7 +28,7 @@ pub(super) async fn ensure(
 }
 
 /// Removes a pair, or what is there of it.
-async fn remove(netlink: &Netlink, ends: [&str; 2]) -> heddle_netdev::Result<()> {
+pub(super) async fn remove(netlink: &Netlink, ends: [&str; 2]) -> heddle_netdev::Result<()> {
     for end in ends {
         // The first end has taken the other along, as a rule.
         netlink.delete_link(end).await?;
