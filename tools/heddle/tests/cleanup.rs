@@ -57,9 +57,9 @@ cat >/dev/null
 
 /// Everything that could be left behind.
 const LOOK: &str = "
-ip -d link | grep -v link/ether; ip -o addr; ip -4 route show table all; ip -6 route show table all; ip -4 rule; ip -6 rule
+ip -d link | grep -v link/ether; ip -o addr; ip -4 route show table all; ip -6 route show table all; ip -4 rule; ip -6 rule; ip neigh show proxy; ip -6 neigh show proxy
 nft list ruleset; tc qdisc show; for link in eth0 far; do tc filter show dev $link ingress; tc filter show dev $link egress; done
-for setting in ipv4/ip_forward ipv6/conf/all/forwarding ipv6/conf/eth0/accept_ra ipv6/conf/eth0/forwarding; do cat /proc/sys/net/$setting; done
+for setting in ipv4/ip_forward ipv6/conf/all/forwarding ipv6/conf/eth0/accept_ra ipv6/conf/eth0/forwarding ipv6/conf/eth0/proxy_ndp ipv4/neigh/eth0/proxy_delay ipv6/neigh/eth0/proxy_delay; do cat /proc/sys/net/$setting; done
 find /etc /opt /run /var/lib /sys/fs/bpf | sort
 ";
 
@@ -105,9 +105,17 @@ impl Machine {
     }
 
     fn start_switch(&self, attach: &str) -> Child {
+        self.start_switch_as(attach, "encapsulated")
+    }
+
+    /// Encapsulated, or in routed mode: then pods have addresses of the uplink's network.
+    fn start_switch_as(&self, attach: &str, mode: &str) -> Child {
+        let (cidrs, uplink) = match mode {
+            "routed" => ("'192.0.2.128/25', '2001:db8:1:0:1::/80'", "mode = 'routed'"),
+            _ => ("'10.244.1.0/24', 'fd00:10:244:1::/64'", ""),
+        };
         let settings = format!(
-            "node = 'n1'\npod_cidrs = ['10.244.1.0/24', 'fd00:10:244:1::/64']\npolicy = 'off'\nattach = '{attach}'\n\
-             [uplink]\ninterface = 'eth0'\n"
+            "node = 'n1'\npod_cidrs = [{cidrs}]\npolicy = 'off'\nattach = '{attach}'\n[uplink]\ninterface = 'eth0'\n{uplink}\n"
         );
         self.capsule.write("/etc/heddle/switch.toml", &settings);
         let switch = find_binary("heddle-switch").unwrap();
@@ -128,6 +136,14 @@ impl Machine {
         let mut plugin = list["plugins"][0].clone();
         plugin["name"] = list["name"].clone();
         plugin["cniVersion"] = list["cniVersion"].clone();
+        // One that has all there is.
+        if pod == "p2" {
+            plugin["runtimeConfig"] = json!({
+                "portMappings": [{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }],
+                "bandwidth": { "ingressRate": 80_000_000, "ingressBurst": 8_000_000,
+                               "egressRate": 80_000_000, "egressBurst": 8_000_000 },
+            });
+        }
         let mut command = self.capsule.command("/opt/cni/bin/heddle-cni");
         command.env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", pod).env("CNI_IFNAME", "eth0");
         command.env("CNI_NETNS", format!("/run/netns/{pod}")).env("CNI_PATH", "/opt/cni/bin");
@@ -166,10 +182,15 @@ fn heddle_netdev_namespace() {
 
 #[test]
 fn cleanup_leaves_the_machine_as_it_was() {
-    for (attach, signal) in [("cached", "-KILL"), ("cached", "-TERM"), ("direct", "-KILL")] {
+    for (attach, mode, signal) in [
+        ("cached", "encapsulated", "-KILL"),
+        ("cached", "encapsulated", "-TERM"),
+        ("direct", "encapsulated", "-KILL"),
+        ("cached", "routed", "-KILL"),
+    ] {
         let machine = Machine::new();
         machine.does("install");
-        let switch = machine.start_switch(attach);
+        let switch = machine.start_switch_as(attach, mode);
         machine.add_pod("p1");
         machine.add_pod("p2");
         // As they would be in a table of its own.
@@ -195,7 +216,8 @@ fn cleanup_leaves_the_machine_as_it_was() {
             ("interface", "heddle0"),
             ("interface", "hdl"),
             ("route", "198.51.100.0/24 in table 200"),
-            ("route", "10.244.1.0/24"),
+            ("route", if mode == "routed" { "192.0.2.1" } else { "10.244.1.0/24" }),
+            ("interface", "heddle-q"),
             ("rule", ""),
             ("nftables table", "inet heddle"),
             ("pin", "/sys/fs/bpf/heddle/"),
