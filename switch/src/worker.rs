@@ -52,6 +52,11 @@ impl Worker {
             let moved = self.forwarder.round(now, self.tables.refresh());
             match self.idle.after(moved, now) {
                 Next::Poll => {}
+                Next::Yield => {
+                    let given = Instant::now();
+                    std::thread::yield_now();
+                    self.idle.yielded(given.elapsed());
+                }
                 Next::Spin => std::hint::spin_loop(),
                 Next::Sleep => self.sleep(),
             }
