@@ -77,6 +77,9 @@ fn a_run_reports_what_it_measured() {
     let rows = report["rows"].as_array().unwrap();
     let metrics: BTreeSet<_> =
         rows.iter().map(|row| (row["scenario"].as_str().unwrap(), row["metric"].as_str().unwrap())).collect();
+    let starts = ["pod-start", "pod-start-16-at-once"]
+        .into_iter()
+        .flat_map(|scenario| ["add_p50", "add_p99", "del_p50", "del_p99"].map(|metric| (scenario, metric)));
     let expected = [
         ("same-node-tcp-stream", "throughput"),
         ("same-node-tcp-stream-ipv6", "throughput"),
@@ -87,7 +90,7 @@ fn a_run_reports_what_it_measured() {
         ("same-node-tcp-request-response", "round_trips"),
         ("same-node-tcp-connections", "rate"),
     ];
-    assert_eq!(metrics, BTreeSet::from(expected));
+    assert_eq!(metrics, expected.into_iter().chain(starts).collect());
     for row in rows {
         let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}"));
         assert!(
@@ -103,7 +106,7 @@ fn a_run_reports_what_it_measured() {
 
     let page = std::fs::read_to_string(out.path().join("report.html")).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
-    assert!(page.matches("<svg").count() == 9 && page.contains("<polyline"), "eight numbers and a curve");
+    assert!(page.matches("<svg").count() == 17 && page.contains("<polyline"), "16 numbers and a curve");
     for loads_something in ["<script", "<link", "<img", "url(", "@import"] {
         assert!(!page.contains(loads_something), "{loads_something}");
     }

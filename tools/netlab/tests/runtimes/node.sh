@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # The first process of a machine for a container runtime (machine.rs): it has mount, PID and cgroup namespaces of its own, in the network
 # namespace of a lab's node, so whatever is started, mounted or written here goes when it ends, and it ends with its
 # standard input. $1 has the files of the lab's node.
