@@ -29,6 +29,7 @@ fn question(from: std::net::IpAddr, upper: Upper) -> Spec {
 fn answer(question: &Spec, upper: Upper) -> Spec {
     Spec {
         source_mac: pod_mac(1, 1),
+        destination_mac: GATEWAY_MAC,
         from: question.to,
         to: question.from,
         ports: (question.ports.1, question.ports.0),

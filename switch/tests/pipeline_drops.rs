@@ -27,6 +27,8 @@ const ELSEWHERE: &[DropReason] = &[
     DropReason::CacheOtherVni,
     DropReason::CacheBadTag,
     DropReason::CacheNoTunnel,
+    DropReason::BandwidthIngress,
+    DropReason::BandwidthEgress,
 ];
 
 #[test]

@@ -18,7 +18,7 @@ pub struct Connection {
     pub replies_from: (IpAddr, u16),
 }
 
-/// Message types: subsystem `NFNL_SUBSYS_CTNETLINK` with `ctnl_msg_types` (linux/netfilter/nfnetlink_conntrack.h).
+/// Message types: subsystem `NFNL_SUBSYS_CTNETLINK` with `ctnl_msg_types` (`linux/netfilter/nfnetlink_conntrack.h`).
 const NEW: u16 = 0x100;
 const GET: u16 = 0x101;
 const DELETE: u16 = 0x102;

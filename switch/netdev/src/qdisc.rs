@@ -23,7 +23,7 @@ pub struct Shape {
     pub queue: u32,
 }
 
-/// Its kind, and its attributes (`TCA_TBF_*`, linux/pkt_sched.h).
+/// Its kind, and its attributes (`TCA_TBF_*`, `linux/pkt_sched.h`).
 const TBF: &str = "tbf";
 const TBF_PARAMETERS: u16 = 1;
 const TBF_RATE64: u16 = 4;
