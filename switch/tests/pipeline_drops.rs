@@ -27,6 +27,7 @@ const ELSEWHERE: &[DropReason] = &[
     DropReason::CacheOtherVni,
     DropReason::CacheBadTag,
     DropReason::CacheNoTunnel,
+    // By the kernel's queues: tools/netlab/tests/bandwidth.rs.
     DropReason::BandwidthIngress,
     DropReason::BandwidthEgress,
 ];

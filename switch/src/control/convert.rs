@@ -55,7 +55,6 @@ pub(super) fn endpoint(entry: &EndpointEntry, judged_by: EndpointPolicy) -> api:
         cached_tx: cached(&entry.attached, |stats| &stats.tx),
         bandwidth: spec.bandwidth.to_message(),
         port_mappings: spec.port_mappings.iter().map(PortMapping::to_message).collect(),
-        ..api::Endpoint::default()
     }
 }
 

@@ -7,7 +7,7 @@ use heddle_api::{AddEndpointRequest, UpdateRoutesRequest};
 use ipnet::IpNet;
 
 use super::ControlError;
-use super::bandwidth::{self, Bandwidth};
+use super::bandwidth;
 use super::endpoints::EndpointSpec;
 use super::facts::NodeFacts;
 use super::ports;
@@ -41,6 +41,14 @@ impl Mistakes {
     /// The value, or `None` and the mistake noted.
     fn take<T>(&mut self, result: Result<T, String>) -> Option<T> {
         result.map_err(|mistake| self.note(mistake)).ok()
+    }
+
+    /// The value, or the default and all mistakes noted.
+    fn take_all<T: Default>(&mut self, result: Result<T, Vec<String>>) -> T {
+        result.unwrap_or_else(|mistakes| {
+            self.0.extend(mistakes);
+            T::default()
+        })
     }
 
     fn none(self) -> Result<(), ControlError> {
@@ -85,14 +93,8 @@ pub(super) fn endpoint(facts: &NodeFacts, request: AddEndpointRequest) -> Result
     if attach.is_none() {
         mistakes.note(format!("attach_mode: {:?} is neither \"direct\" nor \"cached\"", request.attach_mode));
     }
-    let port_mappings = ports::parse(facts, &request.port_mappings, &addresses).unwrap_or_else(|problems| {
-        problems.into_iter().for_each(|problem| mistakes.note(problem));
-        Vec::new()
-    });
-    let bandwidth = bandwidth::parse(request.bandwidth).unwrap_or_else(|problems| {
-        problems.into_iter().for_each(|problem| mistakes.note(problem));
-        Bandwidth::default()
-    });
+    let port_mappings = mistakes.take_all(ports::parse(facts, &request.port_mappings, &addresses));
+    let bandwidth = mistakes.take_all(bandwidth::parse(request.bandwidth));
     mistakes.none()?;
     Ok(EndpointSpec {
         id: request.id,

@@ -59,11 +59,11 @@ impl Plane {
         mode: AttachMode,
         shapes: Shapes,
     ) -> Result<Limited, ControlError> {
-        let made = self.make_limits(veth, number, mode, shapes);
-        if made.is_err() {
+        let limited = self.make_limits(veth, number, mode, shapes);
+        if limited.is_err() {
             self.unlimit(veth, number);
         }
-        made.map_err(|error| {
+        limited.map_err(|error| {
             ControlError::Precondition(format!("the bandwidth limits cannot be set up: {error}"))
         })
     }
