@@ -308,7 +308,7 @@ mod tests {
             (false, asked("tcp", 81, "")),
             (true, asked("udp", 53, "fd00::7")),
         ] {
-            let owner = fronts.taken(&mapped(&[request.clone()])).map(|(_, id)| id);
+            let owner = fronts.taken(&mapped(std::slice::from_ref(&request))).map(|(_, id)| id);
             assert_eq!(owner, taken.then_some("a/eth0"), "{request:?}");
         }
         fronts.remove(&first);

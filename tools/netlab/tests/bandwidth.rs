@@ -1,6 +1,7 @@
 //! A limited pod gets and sends what its limit says, no more and hardly less: by TCP and by UDP, in both attach modes, from its own
 //! node and from another, and after a restart of the switch.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::trivially_copy_pass_by_ref, reason = "namespaces are lent, as the lab lends them")]
 #![allow(clippy::cast_precision_loss, reason = "rates are compared by the per cent")]
 
 #[path = "common/attached.rs"]

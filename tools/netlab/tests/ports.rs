@@ -1,6 +1,7 @@
 //! A port of the node leads to a pod, from everywhere, over both families, and the pod sees who it is, so policy does; it ends
 //! with the pod.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::trivially_copy_pass_by_ref, reason = "namespaces are lent, as the lab lends them")]
 
 #[path = "common/attached.rs"]
 mod attached;

@@ -1,6 +1,7 @@
 //! Routed mode: pods have addresses of the network that their nodes are in. A plain Linux host there reaches them, and they it, without
 //! tunnel and without translation; policy judges it by its address; and nothing of it stays.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::trivially_copy_pass_by_ref, reason = "namespaces are lent, as the lab lends them")]
 
 #[path = "common/attached.rs"]
 mod attached;
