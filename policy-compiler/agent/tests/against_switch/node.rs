@@ -1,6 +1,7 @@
 //! A node: the switch's control side over tables that no packet is looked up in, a directory of manifests, and agents.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use heddle_image::{Direction, Protocol};
 use heddle_switch::DropReason;
 use heddle_switch::config::PolicyMode;
 use heddle_switch::control::{
-    Attached, Control, ControlError, Dataplane, NodeFacts, Store, SwitchService, bind,
+    Attached, Control, ControlError, Dataplane, Forward, NodeFacts, Shapes, Store, SwitchService, bind,
 };
 use heddle_switch::ports::PortId;
 use heddle_switch::tables::conntrack::Flow;
@@ -53,16 +54,34 @@ impl Dataplane for Shown {
         Some(7)
     }
 
-    fn attach(&mut self, _: &str, _: EndpointNumber, _: AttachMode) -> Result<Attached, ControlError> {
+    fn attach(
+        &mut self,
+        _: &str,
+        _: EndpointNumber,
+        _: AttachMode,
+        _: Shapes,
+    ) -> Result<Attached, ControlError> {
         self.lock().1 += 1;
         let serial = self.lock().1;
         let port = PortId { worker: 0, slot: serial as u16, serial };
-        Ok(Attached { port, stats: Arc::default(), cached: None })
+        Ok(Attached { port, stats: Arc::default(), cached: None, detour: None })
     }
 
     fn detach(&mut self, _: EndpointNumber) -> Result<(), ControlError> {
         Ok(())
     }
+
+    fn announce(&mut self, _: &[IpAddr]) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    fn withdraw(&mut self, _: &[IpAddr]) {}
+
+    fn map_ports(&mut self, _: &[Forward]) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    fn unmap_ports(&mut self, _: &[Forward]) {}
 
     fn publish(&mut self, tables: Tables, _: &[NextHop]) -> Result<u64, ControlError> {
         let generation = tables.generation;
@@ -124,6 +143,7 @@ impl Node {
             pod_mtu: 1450,
             attach: AttachMode::Direct,
             uplink: None,
+            segment: None,
         };
         let (tables, store) =
             (heddle_switch::tables::Node::default(), Store::open(directory.path()).unwrap());
