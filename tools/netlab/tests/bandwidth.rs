@@ -87,7 +87,11 @@ fn start_tcp<'s>(
     near.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     scope.spawn(move || {
         let block = vec![0; 64 << 10];
-        while !shared.over.load(Ordering::Relaxed) && near.write_all(&block).is_ok() {}
+        while !shared.over.load(Ordering::Relaxed) {
+            if near.write_all(&block).is_err() {
+                break;
+            }
+        }
     });
     scope.spawn(move || {
         let mut block = vec![0; 64 << 10];
