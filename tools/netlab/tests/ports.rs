@@ -74,7 +74,9 @@ impl Server {
                 socket.set_read_timeout(Some(PATIENCE)).unwrap();
                 socket
             });
-            listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
+            for listener in &listeners {
+                listener.set_nonblocking(true).unwrap();
+            }
             Self { listeners, sockets }
         };
         namespace.run(bind).unwrap()
@@ -100,7 +102,9 @@ impl Server {
             }
         };
         far.set_nonblocking(false).unwrap();
-        [&near, &far].iter().for_each(|end| end.set_read_timeout(Some(PATIENCE)).unwrap());
+        for end in [&near, &far] {
+            end.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
         Some((near, far))
     }
 
