@@ -41,12 +41,41 @@ static __always_inline enum outcome look_up(struct __sk_buff *skb, const __u8 *r
 	return decide(skb, packet, *flow, remote, decision);
 }
 
+/* How long a socket takes at most to come into being from the packet that completes its handshake, and reads of the clock that
+ * take longer. */
+#define HANDSHAKE_NS 10000
+#define HANDSHAKE_READS 512
+
+/* A handshake is completed on the processor that the worker delivers the SYN-ACK on, and what the opener sends next comes by its
+ * own, at the same moment. Linux finds neither request nor socket while it puts one in the other's place (inet_ehash_insert,
+ * net/ipv4/inet_hashtables.c), and resets the connection of a packet that comes just then: one connection in a hundred thousand.
+ * So a packet right behind a flow's first waits, if it is on another processor. */
+static __always_inline void let_the_first_arrive(struct flow *flow, const struct packet *packet)
+{
+	__u32 processor = bpf_get_smp_processor_id();
+	int reads;
+
+	if (packet->key.protocol != IPPROTO_TCP || !(flow->flags & FLOW_ORIGINAL))
+		return;
+	if (!flow->packets) {
+		flow->first_cpu = processor;
+		*(volatile __u64 *)&flow->first_seen = bpf_ktime_get_ns();
+		return;
+	}
+	if (flow->packets > 1 || flow->first_cpu == processor)
+		return;
+	for (reads = 0; reads < HANDSHAKE_READS; reads++)
+		if (bpf_ktime_get_ns() - *(volatile __u64 *)&flow->first_seen > HANDSHAKE_NS)
+			return;
+}
+
 static __always_inline int forward(struct __sk_buff *skb, const struct settings *settings, const struct packet *packet,
 				   struct flow *flow, const struct decision *decision)
 {
 	/* What was parsed is still there; short of memory for a copy to write to, it is lost. */
 	if (change(skb, settings, packet, decision))
 		return TC_ACT_SHOT;
+	let_the_first_arrive(flow, packet);
 	/* Any processor may send on a flow. */
 	__sync_fetch_and_add(&flow->packets, packet->segments);
 	__sync_fetch_and_add(&flow->bytes, packet->length + (packet->segments - 1) * packet->headers);

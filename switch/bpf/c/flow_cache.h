@@ -6,7 +6,7 @@
 #include <linux/types.h>
 
 /* Raised whenever a shape or a meaning changes: maps of another format are not taken over. */
-#define HEDDLE_FLOW_CACHE_FORMAT 1
+#define HEDDLE_FLOW_CACHE_FORMAT 2
 
 #define HEDDLE_HOPS 65536
 #define HEDDLE_FENCES 65536
@@ -84,7 +84,7 @@ enum flow_state {
 	FLOW_OPEN,
 };
 
-#define FLOW_ORIGINAL 1            /* goes the way the connection was opened; for readers only */
+#define FLOW_ORIGINAL 1            /* goes the way the connection was opened */
 #define FLOW_REWRITE_SOURCE 2
 #define FLOW_REWRITE_DESTINATION 4 /* not both */
 
@@ -109,6 +109,9 @@ struct flow {
 	__u64 packets;   /* on the wire: every segment of a super-packet */
 	__u64 bytes;     /* of their IP packets */
 	__u64 last_seen; /* CLOCK_MONOTONIC_COARSE, ns; 0: never */
+	__u64 first_seen; /* CLOCK_MONOTONIC, ns; 0: never */
+	__u32 first_cpu; /* where that was */
+	__u32 pad;
 };
 
 /* How much of a pending flow is on its way through the worker. */

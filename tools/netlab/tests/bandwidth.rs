@@ -20,14 +20,14 @@ use heddle_api::{Bandwidth, PortMapping};
 use heddle_netlab::{Lab, LabSpec, Namespace, Pod, STATE_DIR, find_binary};
 
 /// Bits a second: far below what any machine does, so that the limit is what is measured.
-const INGRESS: u64 = 60_000_000;
-const EGRESS: u64 = 30_000_000;
+const INGRESS: u64 = 30_000_000;
+const EGRESS: u64 = 20_000_000;
 
 /// Until a stream has its pace: TCP's slow start, and the bucket that was full.
 const SETTLE: Duration = Duration::from_millis(700);
 const MEASURE: Duration = Duration::from_secs(2);
 /// A machine that does something else for a moment spoils a measurement, and a limit that does not hold spoils all.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
 
 const LIMITS: Bandwidth =
     Bandwidth { ingress_rate: INGRESS, ingress_burst: 0, egress_rate: EGRESS, egress_burst: 0 };
@@ -113,7 +113,7 @@ fn start_udp<'s>(
     let target = far.local_addr().unwrap();
     let any: IpAddr = if address.is_ipv6() { [0; 16].into() } else { [0; 4].into() };
     let open = || UdpSocket::bind((any, 0)).unwrap();
-    let near = from.run(|| [0; 8].map(|_| open())).unwrap();
+    let near = from.run(|| [0; 4].map(|_| open())).unwrap();
     for socket in &near {
         socket.connect(target).unwrap();
         socket.set_nonblocking(true).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::types::{Flow, FlowKey, Hop, Party, Port, Rewrite, Settings, Side, Use};
 
 /// `HEDDLE_FLOW_CACHE_FORMAT`
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// `HEDDLE_HOPS`
 pub(crate) const HOPS: u32 = 65_536;
 /// `HEDDLE_TRUNKS`
@@ -210,7 +210,7 @@ impl FlowKey {
     }
 }
 
-pub(crate) const FLOW_SIZE: usize = 80;
+pub(crate) const FLOW_SIZE: usize = 96;
 
 impl Flow {
     /// The value for `key`, to be written at `now` by `CLOCK_MONOTONIC`.
@@ -235,6 +235,8 @@ impl Flow {
             .number(self.fence.into())
             .put(&self.rewrite.map_or([0; 16], |rewrite| octets(rewrite.address)))
             .long(until)
+            .pad(8)
+            .pad(8)
             .pad(8)
             .pad(8)
             .pad(8)
