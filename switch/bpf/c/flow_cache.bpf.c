@@ -50,23 +50,26 @@ static __always_inline enum outcome look_up(struct __sk_buff *skb, const __u8 *r
  * own, at the same moment. Linux finds neither request nor socket while it puts one in the other's place (inet_ehash_insert,
  * net/ipv4/inet_hashtables.c), and resets the connection of a packet that comes just then: one connection in a hundred thousand.
  * So a packet right behind a flow's first waits, if it is on another processor. */
-static __always_inline void let_the_first_arrive(struct flow *flow, const struct packet *packet)
+static __always_inline void let_the_first_arrive(struct flow *flow, const struct packet *packet, __u64 earlier)
 {
 	__u32 processor = bpf_get_smp_processor_id();
 	int reads;
 
-	if (packet->key.protocol != IPPROTO_TCP || !(flow->flags & FLOW_ORIGINAL))
+	if (earlier > 1 || packet->key.protocol != IPPROTO_TCP || !(flow->flags & FLOW_ORIGINAL))
 		return;
-	if (!flow->packets) {
+	if (!earlier) {
 		flow->first_cpu = processor;
+		barrier();
 		*(volatile __u64 *)&flow->first_seen = bpf_ktime_get_ns();
 		return;
 	}
-	if (flow->packets > 1 || flow->first_cpu == processor)
-		return;
-	for (reads = 0; reads < HANDSHAKE_READS; reads++)
-		if (bpf_ktime_get_ns() - *(volatile __u64 *)&flow->first_seen > HANDSHAKE_NS)
+	for (reads = 0; reads < HANDSHAKE_READS; reads++) {
+		__u64 first = *(volatile __u64 *)&flow->first_seen;
+
+		if (first && (*(volatile __u32 *)&flow->first_cpu == processor ||
+			      bpf_ktime_get_ns() - first > HANDSHAKE_NS))
 			return;
+	}
 }
 
 static __always_inline int forward(struct __sk_buff *skb, const struct settings *settings, const struct packet *packet,
@@ -75,9 +78,8 @@ static __always_inline int forward(struct __sk_buff *skb, const struct settings 
 	/* What was parsed is still there; short of memory for a copy to write to, it is lost. */
 	if (change(skb, settings, packet, decision))
 		return TC_ACT_SHOT;
-	let_the_first_arrive(flow, packet);
 	/* Any processor may send on a flow. */
-	__sync_fetch_and_add(&flow->packets, packet->segments);
+	let_the_first_arrive(flow, packet, __sync_fetch_and_add(&flow->packets, packet->segments));
 	__sync_fetch_and_add(&flow->bytes, packet->length + (packet->segments - 1) * packet->headers);
 	*(volatile __u64 *)&flow->last_seen = bpf_ktime_get_coarse_ns();
 	return deliver(skb, settings, decision->to, decision->state, OUTCOME_HIT);
