@@ -28,13 +28,13 @@ pub(crate) struct InstallOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) plugin: Option<PathBuf>,
     /// Name of the network, as runtimes show it
-    #[arg(long, value_name = "NAME", default_value = "heddle")]
+    #[arg(long, value_name = "NAME", default_value = "heddle", value_parser = network_name)]
     pub(crate) network: String,
     /// Where the plugin keeps its addresses: the switch's `state_dir` [default: /var/lib/heddle]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// Plugins to call after heddle-cni, such as portmap,bandwidth,tuning
-    #[arg(long, value_name = "PLUGIN", value_delimiter = ',')]
+    #[arg(long, value_name = "PLUGIN", value_delimiter = ',', value_parser = chained_plugin)]
     pub(crate) chain: Vec<String>,
     #[command(flatten)]
     pub(crate) format: Format,
@@ -74,5 +74,50 @@ fn conflist_name(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("runtimes read it only if its name ends in .conflist".to_owned())
+    }
+}
+
+/// What the CNI specification takes for a network's name: runtimes refuse any other, for every pod.
+fn network_name(text: &str) -> Result<String, String> {
+    let rest = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.bytes().all(rest) {
+        return Ok(text.to_owned());
+    }
+    Err("a network's name is letters, digits, '_', '.' and '-', and begins with a letter or digit".to_owned())
+}
+
+/// The name of a program in the plugin directory.
+fn chained_plugin(text: &str) -> Result<String, String> {
+    match text {
+        "" | "." | ".." => Err("write the name of a plugin, such as portmap".to_owned()),
+        "heddle-cni" | "heddle" => {
+            Err("it is in the configuration already, first; name the plugins after it".to_owned())
+        }
+        path if path.contains('/') => Err("write the name of a plugin, without its directory".to_owned()),
+        name => Ok(name.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Names that no pod could start with are refused before anything is written.
+    use super::*;
+
+    #[test]
+    fn network_names_are_the_specifications() {
+        for name in ["heddle", "0", "a_b.c-d"] {
+            assert_eq!(network_name(name).as_deref(), Ok(name));
+        }
+        for name in ["", "-a", ".", "bad name", "a/b", "ä"] {
+            assert!(network_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn chained_plugins_are_names_of_others() {
+        assert_eq!(chained_plugin("portmap").as_deref(), Ok("portmap"));
+        for name in ["", "..", "../evil", "a/b", "heddle-cni", "heddle"] {
+            assert!(chained_plugin(name).is_err(), "{name}");
+        }
     }
 }
